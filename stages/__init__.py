@@ -1,0 +1,1 @@
+"""The six stages of the reproduction: prepare, validate, train, evaluate, attack, report."""

@@ -1,0 +1,133 @@
+"""Stage 5: attack one model with one attack, every test image once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.io import artifacts, cli
+from stages.io.errors import UserError
+from stages.io.params import Params
+from stages.io.params import attack as attack_block
+from stages.io.params import dataset as dataset_block
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    from numpy.typing import NDArray
+
+EXAMPLES = 6  # perturbed images kept for the report
+
+
+def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -> list[Path]:
+    """Write <attack>.json, <attack>.parquet and <attack>_examples.npy to results/<dataset>/<defense>/<seed>/."""
+    data_block, block = dataset_block(params, dataset), attack_block(params, attack)
+    cli.limit_threads(data_block["training"]["threads"])
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from stages.core.attacking import run
+    from stages.core.attacks import ATTACKS
+    from stages.core.attacks.base import Gallery, Problem
+    from stages.core.seeding import generator
+    from stages.io import checkpoints
+    from stages.io.data import central_crop, data_files, load_split
+
+    model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
+    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}")
+    folder = artifacts.result_dir(dataset, defense, seed)
+    gallery_path = artifacts.require(folder / "gallery.npy", f"python -m stages.evaluate {dataset} {defense} {seed}")
+    test = load_split(dataset, "test")
+    gallery = Gallery(load_gallery(gallery_path, len(test.labels)), torch.from_numpy(test.labels))
+    cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
+
+    chosen, eps = ATTACKS[block["attack"]], data_block["eps"]
+    examples = example_rows(test.image_ids)
+    frames, pictures = [], []
+    batches = torch.arange(len(test.labels)).split(data_block["attack_batch"])
+    label = f"attack {dataset} {defense} {seed} {attack}"
+    for items in cli.progress(batches, total=len(batches), label=label):
+        ids = test.image_ids[items.numpy()]
+        draws = [generator(seed, block["attack"], image_id) for image_id in ids]
+        problem = Problem(gallery, items, chosen.select(gallery, items, draws))
+        images = central_crop(test, items, data_block["crop"])
+        result = run(
+            chosen, model, images, problem, eps=eps, alpha=block["alpha_over_eps"] * eps, steps=block["steps"]
+        )
+        columns = {f"{name}_before": value for name, value in result.before.items()}
+        columns |= {f"{name}_after": value for name, value in result.after.items()}
+        columns |= {
+            "objective_before": result.objective_before,
+            "objective_after": result.objective_after,
+            "largest_change": result.largest_change,
+            "zero_gradients": result.zero_gradients,
+        }
+        fixed = {"image_id": ids, "row": items.numpy(), "target": problem.targets.numpy()}
+        frames.append(pd.DataFrame(fixed | {key: value.double().numpy() for key, value in columns.items()}))
+        pictures += [image.numpy() for row, image in zip(items.tolist(), result.images, strict=True) if row in examples]
+
+    table = pd.concat(frames, ignore_index=True)
+    report = summary(table, list(result.after)) | {
+        "attack": attack,
+        "eps": eps,
+        "inputs": artifacts.hashes(model_path, gallery_path, *data_files(dataset)),
+    }
+    outputs = (folder / f"{attack}.json", folder / f"{attack}.parquet", folder / f"{attack}_examples.npy")
+    with artifacts.writing(*outputs) as (json_path, parquet_path, examples_path):
+        artifacts.dump_json(report, json_path)
+        table.to_parquet(parquet_path, index=False)
+        np.save(examples_path, np.stack(pictures).astype(np.float32))
+    return list(outputs)
+
+
+def load_gallery(path: Path, count: int) -> torch.Tensor:
+    """Clean embeddings (N, D) written by evaluate.
+
+    Raises:
+        UserError: the file is damaged or has another number of rows.
+    """
+    import numpy as np
+    import torch
+
+    try:
+        embeddings = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and evaluate again") from None
+    if not isinstance(embeddings, np.ndarray) or embeddings.ndim != 2 or len(embeddings) != count:
+        raise UserError(f"{path}: does not hold one embedding for each of {count} test images; evaluate again")
+    return torch.from_numpy(embeddings)
+
+
+def example_rows(image_ids: NDArray[np.int64]) -> set[int]:
+    """Rows of the images shown in the report: the same for every model and attack, drawn from the ids alone."""
+    from stages.core.seeding import seed_of
+
+    order = sorted(range(len(image_ids)), key=lambda row: seed_of("examples", int(image_ids[row])))
+    return set(order[:EXAMPLES])
+
+
+def summary(table: pd.DataFrame, names: list[str]) -> dict[str, object]:
+    """Means over queries before and after, and the checks that the attack attacked."""
+    metrics = {
+        name: {"before": float(table[f"{name}_before"].mean()), "after": float(table[f"{name}_after"].mean())}
+        for name in names
+    }
+    checks = {
+        "zero_gradients": float(table["zero_gradients"].mean()),
+        "largest_change": float(table["largest_change"].max()),
+        "improved": float((table["objective_after"] < table["objective_before"]).mean()),
+        "objective_before": float(table["objective_before"].mean()),
+        "objective_after": float(table["objective_after"].mean()),
+    }
+    return {"metrics": metrics, "checks": checks, "queries": len(table)}
+
+
+def main() -> None:
+    """Command line: ``python -m stages.attack <dataset> <defense> <seed> <attack>``."""
+    cli.main(attack, "attack", __doc__ or "", "dataset", "defense", "seed", "attack")
+
+
+if __name__ == "__main__":
+    main()

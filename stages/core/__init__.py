@@ -1,0 +1,1 @@
+"""Pure functions of tensors: no paths, no configuration, no globals, no clock."""

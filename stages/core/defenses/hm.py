@@ -1,0 +1,84 @@
+"""Hardness manipulation (HM): raise every triplet's hardness to a destination, perturbing all three images."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.core.defenses.base import Batch, Schedule, Trained
+from stages.core.losses import MARGIN, hardness, intra_class_structure, triplet
+from stages.core.pgd import Embed, pgd
+
+
+def relative_loss(previous_loss: float, bound: float = MARGIN) -> float:
+    """lbar = min(max(previous, 0), u) / u: 1 while training is young, towards 0 as it fits (method.md 2.4)."""
+    return min(max(previous_loss, 0.0), bound) / bound
+
+
+# Destination hardness as a function of lbar: the gradual adversaries and constants of the HM paper.
+DESTINATIONS: dict[str, Callable[[float], float]] = {
+    "linear_gradual": lambda lbar: -MARGIN * lbar,
+    "squared_gradual": lambda lbar: -MARGIN * lbar**2,
+    "root_gradual": lambda lbar: -MARGIN * lbar**0.5,
+    "zero": lambda lbar: 0.0,
+    "minus_half_margin": lambda lbar: -MARGIN / 2,
+    "minus_margin": lambda lbar: -MARGIN,
+}
+
+
+def raise_hardness(
+    embed: Embed,
+    anchors: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    destination: Tensor | float,
+    *,
+    eps: float,
+    alpha: float,
+    steps: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Minimise mean ([H_D - H(a~, p~, n~)]+)^2 over three image sets (B, C, H, W) (method.md 2.4).
+
+    ``destination`` H_D is a number or one value per triplet (B,). Stops when the objective moves by less than 1e-7.
+    """
+
+    def objective(embeddings: Tensor, step: int) -> Tensor:
+        return F.relu(destination - hardness(*embeddings.chunk(3))).square().mean()
+
+    def settled(value: Tensor, previous: Tensor | None) -> bool:
+        return previous is not None and bool((value - previous).abs() < 1e-7)
+
+    images = torch.cat([anchors, positives, negatives])
+    moved = pgd(embed, images, objective, eps=eps, alpha=alpha, steps=steps, stop=settled)
+    anchor, positive, negative = moved.chunk(3)
+    return anchor, positive, negative
+
+
+def hm(
+    batch: Batch,
+    schedule: Schedule,
+    *,
+    eps: float,
+    steps: int = 8,
+    alpha_over_eps: float = 0.125,
+    destination: str = "linear_gradual",
+    ics_weight: float = 0.0,
+) -> Trained:
+    """Train L_T(a~, p~, n~; 0.2) + ics_weight * ICS(a, a~, p) (method.md 2.4).
+
+    ``destination`` names the target hardness; the gradual ones follow the previous step's adversarial triplet loss.
+    """
+    anchors, positives, negatives = batch.triplet_images()
+    target = DESTINATIONS[destination](relative_loss(schedule.previous_loss))
+    perturbed = raise_hardness(
+        batch.frozen, anchors, positives, negatives, target, eps=eps, alpha=alpha_over_eps * eps, steps=steps
+    )
+    if not ics_weight:
+        loss = triplet(*batch.live_triplet(*perturbed))
+        return Trained(loss, loss.detach())
+    embeddings = batch.live(torch.cat([*perturbed, anchors, positives]))
+    anchor, positive, negative, anchor_clean, positive_clean = embeddings.chunk(5)
+    loss = triplet(anchor, positive, negative)
+    structure = intra_class_structure(anchor_clean, anchor, positive_clean)
+    return Trained(loss + ics_weight * structure, loss.detach())

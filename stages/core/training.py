@@ -1,0 +1,141 @@
+"""The training loop: SPC-2 batches, one optimiser step after another, one history row per epoch (method.md 1.4, 2.5).
+
+Every draw comes from a generator named by (seed, epoch, step), so a step depends on nothing but the weights before it.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.defenses.base import Batch, Defense, Schedule
+from stages.core.losses import collapseness, distance, hardness, triplet
+from stages.core.mining import Miner, mine
+from stages.core.models import Embedder
+from stages.core.seeding import generator
+
+INITIAL_LOSS = 2.0  # the "previous loss" before the first step: HM starts from the easiest destination
+
+
+class Setting(NamedTuple):
+    """What stays the same over a run. ``eps`` in pixel units, ``lam`` weighs the logged collapseness."""
+
+    defense: Defense
+    miner: Miner
+    eps: float
+    lam: float
+    epochs: int
+    pairs_per_batch: int
+    learning_rate: float
+    weight_decay: float
+    seed: int
+
+
+class EpochRow(NamedTuple):
+    """Means over an epoch's triplets: clean loss, trained loss, collapseness (batch-wide, mean of batches), hardness."""
+
+    epoch: int
+    loss: float
+    loss_adversarial: float
+    collapseness: float
+    hardness: float
+
+
+def pair_batches(
+    labels: NDArray[np.integer], pairs: int, draw: torch.Generator
+) -> Iterator[Tensor]:
+    """One epoch of SPC-2 batches: row numbers a1 p1 a2 p2 ..., shape (2 * pairs,), the last batch may be shorter.
+
+    Every image is the first of a pair once, in random order; its partner is uniform over its class, itself included.
+    """
+    members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+    order = torch.randperm(len(labels), generator=draw).numpy()
+    where = torch.rand(len(labels), generator=draw, dtype=torch.float64).numpy()
+    partners = np.array([members[labels[i]][int(u * len(members[labels[i]]))] for i, u in zip(order, where, strict=True)])
+    rows = np.stack([order, partners], axis=1)
+    for start in range(0, len(rows), pairs):
+        yield torch.from_numpy(rows[start : start + pairs].reshape(-1))
+
+
+def in_mode(model: Embedder, training: bool) -> Callable[[Tensor], Tensor]:
+    """A forward pass of ``model`` that always runs in training or in evaluation mode."""
+
+    def embed(images: Tensor) -> Tensor:
+        return model.train(training)(images)
+
+    return embed
+
+
+def train_step(
+    model: Embedder, images: Tensor, labels: Tensor, setting: Setting, schedule: Schedule
+) -> tuple[Tensor | None, EpochRow | None, float]:
+    """Loss to minimise, logged values and adversarial triplet loss of one batch; (None, None, ...) without triplets."""
+    frozen, live = in_mode(model, False), in_mode(model, True)
+    draws = generator(setting.seed, "step", schedule.step)
+    miner = partial(mine, setting.miner, progress=schedule.progress, generator=draws)
+    with torch.no_grad():
+        clean = frozen(images)
+    triplets = miner(clean, labels)
+    if not len(triplets.anchor):
+        return None, None, schedule.previous_loss
+    batch = Batch(images, clean, triplets, lambda embeddings: miner(embeddings, labels), frozen, live, draws)
+    trained = setting.defense(batch, schedule, eps=setting.eps)
+    anchor, positive, negative = batch.clean_triplet()
+    row = EpochRow(
+        epoch=-1,
+        loss=triplet(anchor, positive, negative).item(),
+        loss_adversarial=trained.loss.item(),
+        collapseness=collapseness(distance(anchor, positive), distance(anchor, negative), setting.lam).item(),
+        hardness=hardness(anchor, positive, negative).mean().item(),
+    )
+    return trained.loss, row, trained.triplet_loss.item()
+
+
+def train(
+    model: Embedder, load: Callable[[Tensor, torch.Generator], Tensor], labels: NDArray[np.integer], setting: Setting
+) -> Iterator[EpochRow]:
+    """Train ``model`` in place, yielding one row after each epoch.
+
+    Args:
+        model: the embedder, left in evaluation mode at each yield.
+        load: ``load(rows, generator)`` gives augmented images (len(rows), C, H, W) in [0, 1].
+        labels: class of each training image.
+        setting: everything else.
+
+    Raises:
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay
+    )
+    classes = torch.from_numpy(labels.astype(np.int64))
+    step, previous_loss = 0, INITIAL_LOSS
+    for epoch in range(setting.epochs):
+        seen: list[tuple[int, EpochRow]] = []
+        draws = generator(setting.seed, "epoch", epoch)
+        for rows in pair_batches(labels, setting.pairs_per_batch, draws):
+            images = load(rows, draws)
+            schedule = Schedule(step, epoch / setting.epochs, previous_loss)
+            loss, row, previous_loss = train_step(model, images, classes[rows], setting, schedule)
+            step += 1
+            if loss is None or row is None:
+                continue
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch}")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            seen.append((len(rows) // 2, row))
+        model.eval()
+        yield mean_row(epoch, seen)
+
+
+def mean_row(epoch: int, rows: list[tuple[int, EpochRow]]) -> EpochRow:
+    """Mean of (pairs, row) entries weighted by the number of pairs; NaN where no batch had a triplet."""
+    weights = np.array([weight for weight, _ in rows], dtype=np.float64)
+    values = np.array([row[1:] for _, row in rows], dtype=np.float64).reshape(len(rows), 4)
+    return EpochRow(epoch, *(weights @ values / weights.sum() if len(rows) else np.full(4, np.nan)).tolist())

@@ -1,0 +1,67 @@
+"""Stage 4: benign retrieval figures and the clean embeddings of the test split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.io import artifacts, cli
+from stages.io.params import Params
+from stages.io.params import dataset as dataset_block
+
+
+def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
+    """Write results/<dataset>/<defense>/<seed>/benign.json, benign.parquet (per query) and gallery.npy."""
+    block = dataset_block(params, dataset)
+    cli.limit_threads(block["training"]["threads"])
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from stages.core import metrics
+    from stages.io import checkpoints
+    from stages.io.data import central_crop, data_files, load_split
+    from stages.io.inference import embed_split
+
+    model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
+    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}")
+    test = load_split(dataset, "test")
+    labels = torch.from_numpy(test.labels)
+    cli.log.info("read %s and %d test images", model_path, len(labels))
+    embeddings = embed_split(model, lambda rows: central_crop(test, rows, block["crop"]), len(labels))
+
+    own = torch.arange(len(labels))
+    distances = torch.cdist(embeddings.double(), embeddings.double())
+    per_query = {
+        "recall_at_1": metrics.recall_at_k(distances, labels, labels, 1, exclude=own),
+        "recall_at_2": metrics.recall_at_k(distances, labels, labels, 2, exclude=own),
+        "map": metrics.mean_average_precision(distances, labels, labels, exclude=own),
+        "map_at_r": metrics.mean_average_precision_at_r(distances, labels, labels, exclude=own),
+        "map_at_10": metrics.mean_average_precision_at_r(distances, labels, labels, r=10, exclude=own),
+    }
+    table = pd.DataFrame({"image_id": test.image_ids} | {name: 100 * v.numpy() for name, v in per_query.items()})
+    values = {name: float(table[name].mean()) for name in per_query}
+    values["nmi"] = 100 * metrics.nmi(embeddings, labels, seed=0)
+    values["spread"] = metrics.spread(embeddings)
+    values["chance"] = 100 * metrics.chance_recall(labels)
+
+    folder = artifacts.result_dir(dataset, defense, seed)
+    outputs = (folder / "benign.json", folder / "benign.parquet", folder / "gallery.npy")
+    report = {
+        "metrics": values,
+        "queries": len(labels),
+        "inputs": artifacts.hashes(model_path, *data_files(dataset)),
+    }
+    with artifacts.writing(*outputs) as (benign_path, table_path, gallery_path):
+        artifacts.dump_json(report, benign_path)
+        table.to_parquet(table_path, index=False)
+        np.save(gallery_path, embeddings.numpy().astype(np.float32))
+    return list(outputs)
+
+
+def main() -> None:
+    """Command line: ``python -m stages.evaluate <dataset> <defense> <seed>``."""
+    cli.main(evaluate, "evaluate", __doc__ or "", "dataset", "defense", "seed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Everything that touches files: parameters, artefacts, data, the command line."""

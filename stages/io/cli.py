@@ -1,0 +1,95 @@
+"""The command line shared by all stages: words, log lines, progress, one-line errors."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stages.io import artifacts, params
+from stages.io.errors import UserError, choose
+
+Stage = Callable[..., list[Path]]
+T = TypeVar("T")
+log = logging.getLogger("stages")
+
+_HELP = {
+    "dataset": "a block of `datasets` in params.yaml",
+    "defense": "a block of `defenses` in params.yaml",
+    "seed": "a whole number of at least 0",
+    "attack": "a block of `attacks` in params.yaml",
+}
+
+
+def main(stage: Stage, name: str, description: str, *words: str, argv: list[str] | None = None) -> None:
+    """Run one stage from the command line: ``python -m stages.<name> <words>``.
+
+    Words are checked against params.yaml before any path is built from them. A ``UserError`` ends in one line on
+    stderr and exit status 1.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=description)
+    for word in words:
+        parser.add_argument(word, help=_HELP[word], type=int if word == "seed" else str)
+    given = vars(parser.parse_args(argv))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    started = time.monotonic()
+    try:
+        loaded = params.load()
+        check_words(given, loaded)
+        outputs = stage(loaded, **given)
+        seconds = time.monotonic() - started
+        artifacts.record_provenance(name, [str(word) for word in given.values()], outputs, seconds)
+        for path in outputs:
+            log.info("wrote %s", path)
+        log.info("done in %.1f s", seconds)
+    except UserError as error:
+        sys.exit(f"{name}: {error}")
+    except OSError as error:
+        sys.exit(f"{name}: {error.filename or 'files'}: {error.strerror or error}; nothing was left half-written")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted")
+
+
+def check_words(given: dict[str, Any], loaded: params.Params) -> None:
+    """Check command-line words against the parameters.
+
+    Raises:
+        UserError: a word is not a block of its section, or the seed is negative.
+    """
+    for word, value in given.items():
+        if word == "seed":
+            if value < 0:
+                raise UserError(f"seed {value}: negative; give a whole number of at least 0")
+        elif value not in loaded[f"{word}s"]:
+            known = list(loaded[f"{word}s"])
+            raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")
+
+
+def limit_threads(count: int) -> None:
+    """Give torch and the linear algebra libraries ``count`` threads, whatever the machine has."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(count)
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
+    """Pass ``items`` through, with a bar and the remaining time on a terminal and nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)

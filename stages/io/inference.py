@@ -1,0 +1,14 @@
+"""Embedding a whole split, batch by batch."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+BATCH = 112  # the reference's validation batch
+
+
+def embed_split(embed: Callable[[Tensor], Tensor], images: Callable[[Tensor], Tensor], count: int) -> Tensor:
+    """Embeddings (count, D) of rows 0..count-1; ``images(rows)`` loads a batch, ``embed`` is in evaluation mode."""
+    with torch.no_grad():
+        return torch.cat([embed(images(rows)) for rows in torch.arange(count).split(BATCH)])

@@ -1,0 +1,153 @@
+"""The only reader of params.yaml: loads it, checks it, and resolves a block for a dataset."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.io import registries
+from stages.io.errors import UserError, choose
+
+Params = dict[str, Any]
+FILE = "params.yaml"
+SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader that refuses a key written twice (YAML itself would silently keep the last)."""
+
+
+def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+            raise UserError(f"{FILE}: line {key.start_mark.line + 1}: key {key.value!r} is written twice; remove one")
+        seen.add(key.value)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
+def load(path: str | Path = FILE) -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        UserError: the file is absent, is not YAML, or breaks the schema or a reference between blocks.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run from the project's folder") from None
+    try:
+        params = yaml.load(text, Loader=_StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f"line {where.line + 1}: " if where else ""
+        problem = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise UserError(f"{path}: {line}not valid YAML ({problem})") from None
+    check(params)
+    return params
+
+
+def check(params: Any) -> None:
+    """Check parameters against the schema and against each other.
+
+    Raises:
+        UserError: names the first offending key and what it should be.
+    """
+    _check_schema(params)
+    _check_references(params)
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+
+
+def _check_schema(params: Any) -> None:
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors(params))
+    if error is None:
+        return
+    key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = next(name for name in error.instance if name not in known)
+        raise UserError(f"{FILE}: {key}: unknown key {unknown!r}; {choose(str(unknown), known)}")
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        raise UserError(f"{FILE}: {key}: key {missing!r} is missing; add it")
+    wanted = error.schema.get("description") if isinstance(error.schema, Mapping) else None
+    raise UserError(f"{FILE}: {key}: {str(error.message)[:200]}" + (f"; write {wanted}" if wanted else ""))
+
+
+def _check_references(params: Params) -> None:
+    for kind in ("datasets", "defenses", "attacks"):
+        for name in params["run"][kind]:
+            _known(f"run.{kind}", name, list(params[kind]))
+    for name, block in params["datasets"].items():
+        _known(f"datasets.{name}.reader", block["reader"], registries.readers())
+        _known(f"datasets.{name}.training.backbone", block["training"]["backbone"], registries.backbones())
+        if block["crop"] > block["side"]:
+            raise UserError(f"{FILE}: datasets.{name}.crop: {block['crop']} is larger than side; lower it")
+    for name, block in params["defenses"].items():
+        _known(f"defenses.{name}.method", block["method"], registries.defenses())
+        _known(f"defenses.{name}.miner", block["miner"], registries.miners())
+        _check_options(f"defenses.{name}.options", block.get("options", {}), registries.options(block["method"]), params)
+    for name, block in params["attacks"].items():
+        _known(f"attacks.{name}.attack", block["attack"], registries.attacks())
+        family = registries.CORE / "attacks" / f"{block['family']}.py"
+        if not family.exists():
+            known = [file.stem for file in family.parent.glob("[a-z]*.py") if file.stem != "base"]
+            raise UserError(f"{FILE}: attacks.{name}.family: no file {family.name}; {choose(block['family'], known)}")
+    for name, block in params["tables"].items():
+        for row in block["rows"]:
+            _known(f"tables.{name}.rows", row, list(params["defenses"]))
+
+
+def _known(key: str, word: str, known: list[str]) -> None:
+    if word not in known:
+        raise UserError(f"{FILE}: {key}: {word!r} is not there; {choose(word, known)}")
+
+
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "Sequence[str]": (list,)}
+
+
+def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, str], params: Params) -> None:
+    for name, value in options.items():
+        if name not in known:
+            raise UserError(f"{FILE}: {key}: unknown key {name!r}; {choose(name, list(known) or ['no options'])}")
+        values = value if isinstance(value, Mapping) else {"default": value}
+        if "default" not in values:
+            raise UserError(f"{FILE}: {key}.{name}: key 'default' is missing; add it")
+        for one in values.values():
+            if isinstance(one, bool) or not isinstance(one, _KINDS[known[name]]):
+                raise UserError(f"{FILE}: {key}.{name}: {one!r} is not of type {known[name]}; change it")
+
+
+def dataset(params: Params, name: str) -> Params:
+    """The block of a dataset."""
+    return params["datasets"][name]
+
+
+def defense(params: Params, name: str, dataset: str) -> Params:
+    """The block of a defense for one dataset: options reduced to that dataset's values, training profile merged."""
+    block = params["defenses"][name]
+    options = {
+        key: value.get(dataset, value["default"]) if isinstance(value, Mapping) else value
+        for key, value in block.get("options", {}).items()
+    }
+    profile = params["datasets"][dataset]["training"] | block.get("training", {})
+    return block | {"options": options, "training": profile}
+
+
+def attack(params: Params, name: str) -> Params:
+    """The block of an attack."""
+    return params["attacks"][name]

@@ -1,0 +1,104 @@
+"""Stage 3: train one model, writing its weights and one history row per epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.io import artifacts, cli
+from stages.io.errors import UserError
+from stages.io.params import Params
+from stages.io.params import dataset as dataset_block
+from stages.io.params import defense as defense_block
+
+
+def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
+    """Write models/<dataset>/<defense>/<seed>/model.safetensors and history.csv."""
+    data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
+    profile = block["training"]
+    cli.limit_threads(profile["threads"])
+    from functools import partial
+
+    import numpy as np
+    import pandas as pd
+    import torch
+
+    from stages.core.defenses import DEFENSES
+    from stages.core.metrics import recall_at_k
+    from stages.core.mining import MINERS
+    from stages.core.training import Setting
+    from stages.core.training import train as epochs
+    from stages.io import checkpoints
+    from stages.io.data import central_crop, load_split, random_crop
+    from stages.io.inference import embed_split
+
+    require_valid(dataset)
+    learn, test = load_split(dataset, "train"), load_split(dataset, "test")
+    cli.log.info("read %d training images of %s", len(learn.rows), dataset)
+    architecture = checkpoints.Architecture(
+        backbone=profile["backbone"],
+        channels=learn.pixels.shape[3],
+        side=data_block["crop"],
+        embedding_dim=profile["embedding_dim"],
+        freeze_batchnorm=profile["freeze_batchnorm"],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = checkpoints.build(architecture)
+    options = block["options"]
+    setting = Setting(
+        defense=partial(DEFENSES[block["method"]], **options),
+        miner=MINERS[block["miner"]],
+        eps=data_block["eps"],
+        lam=options.get("lam", 10.0),
+        epochs=profile["epochs"],
+        pairs_per_batch=profile["pairs_per_batch"],
+        learning_rate=profile["learning_rate"],
+        weight_decay=profile["weight_decay"],
+        seed=seed,
+    )
+    load = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"])
+    labels = torch.from_numpy(test.labels)
+    history = []
+    rows = epochs(model, load, learn.labels, setting)
+    try:
+        for row in cli.progress(rows, total=setting.epochs, label=f"train {dataset} {defense} {seed}"):
+            last, due = row.epoch + 1 == setting.epochs, (row.epoch + 1) % profile["evaluate_every"] == 0
+            recall = np.nan
+            if last or due:
+                embeddings = embed_split(model, lambda rows: central_crop(test, rows, data_block["crop"]), len(labels))
+                own = torch.arange(len(labels))
+                distances = torch.cdist(embeddings, embeddings)
+                recall = 100 * recall_at_k(distances, labels, labels, 1, exclude=own).mean().item()
+            history.append(row._asdict() | {"recall_at_1": recall})
+    except FloatingPointError as error:
+        raise UserError(f"{dataset} {defense} {seed}: {error}; lower the learning rate") from None
+    folder = artifacts.model_dir(dataset, defense, seed)
+    outputs = (folder / "model.safetensors", folder / "history.csv")
+    with artifacts.writing(*outputs) as (model_path, history_path):
+        checkpoints.save(model, architecture, model_path)
+        pd.DataFrame(history).to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
+    return list(outputs)
+
+
+def require_valid(dataset: str) -> None:
+    """Refuse to train on data that great-expectations has not passed.
+
+    Raises:
+        UserError: validation is missing, failed, or was of other files.
+    """
+    command = f"python -m stages.validate {dataset}"
+    path = artifacts.data_dir(dataset) / "validation.json"
+    report = artifacts.load_json(path, command)
+    folder = artifacts.data_dir(dataset)
+    now = artifacts.hashes(folder / "images.npy", folder / "manifest.parquet")
+    if not report.get("success") or report.get("inputs") != now:
+        raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
+
+
+def main() -> None:
+    """Command line: ``python -m stages.train <dataset> <defense> <seed>``."""
+    cli.main(train, "train", __doc__ or "", "dataset", "defense", "seed")
+
+
+if __name__ == "__main__":
+    main()
