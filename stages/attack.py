@@ -53,9 +53,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
         draws = [generator(seed, block["attack"], image_id) for image_id in ids]
         problem = Problem(gallery, items, chosen.select(gallery, items, draws))
         images = central_crop(test, items, data_block["crop"])
-        result = run(
-            chosen, model, images, problem, eps=eps, alpha=block["alpha_over_eps"] * eps, steps=block["steps"]
-        )
+        result = run(chosen, model, images, problem, eps=eps, alpha=block["alpha_over_eps"] * eps, steps=block["steps"])
         columns = {f"{name}_before": value for name, value in result.before.items()}
         columns |= {f"{name}_after": value for name, value in result.after.items()}
         columns |= {

@@ -104,7 +104,7 @@ def table_rows(labels: Mapping[str, str], columns: list[str], cells: Mapping[str
 
 
 def report(params: Params) -> list[Path]:
-    """Write everything under reports/, replacing what was there."""
+    """Write reports/scores.csv, metrics.json, index.html and tables/."""
     cli.limit_threads(1)
     import pandas as pd
 
@@ -127,20 +127,21 @@ def report(params: Params) -> list[Path]:
         for metric, value in sorted(cell.values.items())
     ]
     sections = []
-    with artifacts.replacing(artifacts.REPORTS) as folder:
-        pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
-        artifacts.dump_json(summary(scores), folder / "metrics.json")
-        (folder / "tables").mkdir()
+    files = [artifacts.REPORTS / name for name in ("scores.csv", "metrics.json", "index.html")]
+    folder = artifacts.REPORTS / "tables"
+    with artifacts.writing(*files) as (scores_path, metrics_path, page_path), artifacts.replacing(folder) as draft:
         for name, block in params["tables"].items():
             columns, title = block["columns"], block["title"]
             by_dataset = {dataset: table_rows(block["rows"], columns, found) for dataset, found in cells.items()}
-            tidy = pd.concat([tables.tidy(dataset, rows, columns) for dataset, rows in by_dataset.items()])
-            tidy.to_csv(folder / "tables" / f"{name}.csv", index=False, float_format="%.10g", lineterminator="\n")
             pages = [(f"{title}: {dataset}", rows) for dataset, rows in by_dataset.items()]
-            text = "\n".join(f"### {heading}\n\n{tables.markdown(rows, columns)}\n" for heading, rows in pages)
-            (folder / "tables" / f"{name}.md").write_text(text)
-            tex = "\n".join(tables.latex(heading, rows, columns) for heading, rows in pages)
-            (folder / "tables" / f"{name}.tex").write_text(tex)
+            tidy = pd.concat([tables.tidy(dataset, rows, columns) for dataset, rows in by_dataset.items()])
+            write_csv(tidy, draft / f"{name}.csv")
+            shown = [
+                f"### {heading}\n\n{tables.markdown(rows, columns, block['intervals'])}\n" for heading, rows in pages
+            ]
+            (draft / f"{name}.md").write_text("\n".join(shown))
+            shown = [tables.latex(heading, rows, columns, block["intervals"]) for heading, rows in pages]
+            (draft / f"{name}.tex").write_text("\n".join(shown))
             sections += [
                 {
                     "name": name,
@@ -151,10 +152,15 @@ def report(params: Params) -> list[Path]:
                 }
                 for heading, rows in pages
             ]
-        (folder / "index.html").write_text(page(run, sections))
-    names = ["scores.csv", "metrics.json", "index.html"]
-    written = [artifacts.REPORTS / name for name in names]
-    return written + sorted((artifacts.REPORTS / "tables").iterdir())
+        write_csv(pd.DataFrame(scores), scores_path)
+        artifacts.dump_json(summary(scores), metrics_path)
+        page_path.write_text(page(run, sections))
+    return [*files, *sorted(folder.iterdir())]
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table with a fixed float format and line ending."""
+    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def summary(scores: list[dict[str, object]]) -> dict[str, object]:

@@ -35,7 +35,7 @@ def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8]) -> pd.DataFrame:
     return table
 
 
-def expectations(columns: list[str], side: int, expected: dict[str, dict[str, int]]) -> list[Any]:
+def expectations(columns: list[str], expected: dict[str, dict[str, int]]) -> list[Any]:
     """What every dataset must satisfy; ``expected`` gives images and classes per split."""
     import great_expectations.expectations as gxe
     from great_expectations.expectations.row_conditions import Column
@@ -130,7 +130,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
         raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; prepare again")
     cli.log.info("read %d images and manifest rows of %s", len(manifest), dataset)
     docs = artifacts.LOGS / "validation" / dataset
-    suite = expectations(list(COLUMNS), block["side"], block["expected"])
+    suite = expectations(list(COLUMNS), block["expected"])
     results = run_suite(facts(manifest, pixels), suite, dataset, docs)
     cli.log.info("Data Docs: %s", docs / "index.html")
     failed = [result for result in results if not result["success"]]

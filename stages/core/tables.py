@@ -1,6 +1,6 @@
 """Tables as data: what the columns mean, and how a table of estimates becomes CSV, Markdown, LaTeX and HTML."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -65,12 +65,6 @@ def labelled(row: Row) -> str:
     return f"{row.label} ({row.mark})" if row.mark else row.label
 
 
-def frame(rows: list[Row], columns: list[str], *, intervals: bool) -> pd.DataFrame:
-    """The table as text, one column per metric under its heading, the first one naming the row."""
-    body = [[labelled(row)] + [text(name, row.cells[name], interval=intervals) for name in columns] for row in rows]
-    return pd.DataFrame(body, columns=["", *(COLUMNS[name].heading for name in columns)])
-
-
 def tidy(dataset: str, rows: list[Row], columns: list[str]) -> pd.DataFrame:
     """One line per cell for pandas: dataset, row, mark, metric, value, low, high, interval_over; NaN where not run."""
     records = []
@@ -104,12 +98,16 @@ def best(rows: list[Row], column: str) -> set[str]:
     return {label for label, value in values.items() if round(value, decimals) == top}
 
 
-def markdown(rows: list[Row], columns: list[str]) -> str:
-    """A GitHub table, values only, ready for a README."""
-    return frame(rows, columns, intervals=False).to_markdown(index=False, disable_numparse=True)
+def markdown(rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
+    """A GitHub table, ready for a README; ``intervals`` names the columns that show theirs."""
+    body = [
+        [labelled(row)] + [text(name, row.cells[name], interval=name in intervals) for name in columns] for row in rows
+    ]
+    table = pd.DataFrame(body, columns=["", *(COLUMNS[name].heading for name in columns)])
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
-def latex(title: str, rows: list[Row], columns: list[str]) -> str:
+def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
     """A booktabs tabular, the best value of each column in bold by its direction."""
     escape = str.maketrans({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"})
     winners = {name: best(rows, name) for name in columns}
@@ -123,7 +121,7 @@ def latex(title: str, rows: list[Row], columns: list[str]) -> str:
     for row in rows:
         cells = [labelled(row).translate(escape)]
         for name in columns:
-            value = text(name, row.cells[name], interval=False)
+            value = text(name, row.cells[name], interval=name in intervals)
             cells.append(rf"\textbf{{{value}}}" if row.label in winners[name] else value)
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

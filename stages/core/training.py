@@ -45,9 +45,7 @@ class EpochRow(NamedTuple):
     hardness: float
 
 
-def pair_batches(
-    labels: NDArray[np.integer], pairs: int, draw: torch.Generator
-) -> Iterator[Tensor]:
+def pair_batches(labels: NDArray[np.integer], pairs: int, draw: torch.Generator) -> Iterator[Tensor]:
     """One epoch of SPC-2 batches: row numbers a1 p1 a2 p2 ..., shape (2 * pairs,), the last batch may be shorter.
 
     Every image is the first of a pair once, in random order; its partner is uniform over its class, itself included.
@@ -55,7 +53,9 @@ def pair_batches(
     members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
     order = torch.randperm(len(labels), generator=draw).numpy()
     where = torch.rand(len(labels), generator=draw, dtype=torch.float64).numpy()
-    partners = np.array([members[labels[i]][int(u * len(members[labels[i]]))] for i, u in zip(order, where, strict=True)])
+    partners = np.array(
+        [members[labels[i]][int(u * len(members[labels[i]]))] for i, u in zip(order, where, strict=True)]
+    )
     rows = np.stack([order, partners], axis=1)
     for start in range(0, len(rows), pairs):
         yield torch.from_numpy(rows[start : start + pairs].reshape(-1))
@@ -109,9 +109,7 @@ def train(
     Raises:
         FloatingPointError: the loss became NaN or infinite.
     """
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay
-    )
+    optimiser = torch.optim.Adam(model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
     classes = torch.from_numpy(labels.astype(np.int64))
     step, previous_loss = 0, INITIAL_LOSS
     for epoch in range(setting.epochs):

@@ -71,14 +71,10 @@ def load_split(dataset: str, split: str) -> Split:
     images, manifest_path = data_files(dataset)
     pixels, manifest = read_pixels(images), read_manifest(manifest_path)
     if len(pixels) != len(manifest):
-        raise UserError(
-            f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; prepare the dataset again"
-        )
+        raise UserError(f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; prepare the dataset again")
     rows = np.flatnonzero(manifest["split"].to_numpy() == split)
     chosen = manifest.iloc[rows]
-    return Split(
-        pixels, rows, chosen["label"].to_numpy(dtype=np.int64), chosen["image_id"].to_numpy(dtype=np.int64)
-    )
+    return Split(pixels, rows, chosen["label"].to_numpy(dtype=np.int64), chosen["image_id"].to_numpy(dtype=np.int64))
 
 
 def to_tensor(stored: NDArray[np.uint8]) -> Tensor:

@@ -100,7 +100,9 @@ def _check_references(params: Params) -> None:
     for name, block in params["defenses"].items():
         _known(f"defenses.{name}.method", block["method"], registries.defenses())
         _known(f"defenses.{name}.miner", block["miner"], registries.miners())
-        _check_options(f"defenses.{name}.options", block.get("options", {}), registries.options(block["method"]), params)
+        _check_options(
+            f"defenses.{name}.options", block.get("options", {}), registries.options(block["method"]), params
+        )
     for name, block in params["attacks"].items():
         _known(f"attacks.{name}.attack", block["attack"], registries.attacks())
         family = registries.CORE / "attacks" / f"{block['family']}.py"
@@ -110,6 +112,9 @@ def _check_references(params: Params) -> None:
     for name, block in params["tables"].items():
         for row in block["rows"]:
             _known(f"tables.{name}.rows", row, list(params["defenses"]))
+        for key in ("columns", "intervals"):
+            for column in block[key]:
+                _known(f"tables.{name}.{key}", column.partition(":")[0], registries.columns())
 
 
 def _known(key: str, word: str, known: list[str]) -> None:
@@ -151,3 +156,11 @@ def defense(params: Params, name: str, dataset: str) -> Params:
 def attack(params: Params, name: str) -> Params:
     """The block of an attack."""
     return params["attacks"][name]
+
+
+def lookup(params: Params, key: str) -> Any:
+    """The value at a dotted key such as ``datasets.digits.eps``."""
+    value: Any = params
+    for part in key.split("."):
+        value = value[part]
+    return value

@@ -53,3 +53,8 @@ def backbones() -> list[str]:
 def readers() -> list[str]:
     """Names in READERS."""
     return names(IO / "readers.py", "READERS")
+
+
+def columns() -> list[str]:
+    """Names in COLUMNS, the metrics that tables can show."""
+    return names(CORE / "tables.py", "COLUMNS")

@@ -24,8 +24,6 @@ def pull_together(
 def act(batch: Batch, schedule: Schedule, *, eps: float, steps: int = 8, alpha_over_eps: float = 0.125) -> Trained:
     """Train L_T(a, p~, n~; 0.2) with the clean anchor (method.md 2.3)."""
     anchors, positives, negatives = batch.triplet_images()
-    perturbed = pull_together(
-        batch.frozen, positives, negatives, eps=eps, alpha=alpha_over_eps * eps, steps=steps
-    )
+    perturbed = pull_together(batch.frozen, positives, negatives, eps=eps, alpha=alpha_over_eps * eps, steps=steps)
     loss = triplet(*batch.live_triplet(anchors, *perturbed))
     return Trained(loss, loss.detach())

@@ -105,7 +105,5 @@ def ca_tride(
         anchors = perturb_anchors(
             batch.frozen, anchors, anchor, positive, negative, lam=lam, eps=eps, alpha=alpha, steps=steps
         )
-    loss = decoupled_triplet(
-        *batch.live_triplet(anchors, positives, negatives), auxiliary_weight=auxiliary_weight
-    )
+    loss = decoupled_triplet(*batch.live_triplet(anchors, positives, negatives), auxiliary_weight=auxiliary_weight)
     return Trained(loss, loss.detach())

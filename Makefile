@@ -1,0 +1,33 @@
+# Two commands: `make reproduce` and `make test`. Each sets up what it needs; neither does set-up work twice.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: setup reproduce test test-slow lint clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)  ## create .venv with the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
+	$(RUN) snakemake --cores $(CORES) --quiet rules
+	@cat reports/tables/main.md
+	@echo "The report is reports/index.html, all figures are in reports/scores.csv"
+
+test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
+	$(RUN) python -m pytest -m "not slow" -n $(CORES) --dist worksteal
+
+test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte identity across folders
+	$(RUN) python -m pytest -m slow
+
+lint: $(STAMP)  ## ruff and mypy
+	$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
+
+clean:  ## remove results, not data and not the environment
+	rm -rf models results reports logs

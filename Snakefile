@@ -1,0 +1,21 @@
+# The study as a graph. What each stage does is in stages/, what is run is in params.yaml.
+# The same graph for DVC is in dvc.yaml; tests/test_graphs.py holds the two equal.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "params.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,

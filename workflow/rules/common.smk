@@ -1,0 +1,31 @@
+# Shared by all rules: the check of params.yaml, what a job depends on, and what a wildcard may be.
+import sys
+
+from stages.io import params as parameters
+from stages.io.errors import UserError
+
+try:
+    parameters.check(config)
+except UserError as error:
+    sys.exit(str(error))
+
+
+wildcard_constraints:
+    dataset="[a-z][a-z0-9_]*",
+    defense="[a-z][a-z0-9_]*",
+    attack="[a-z][a-z0-9_]*",
+    seed="[0-9]+",
+
+
+def depends(*keys):
+    """The values of params.yaml that a job depends on: a change of one reruns it (`params:` in dvc.yaml)."""
+
+    def values(wildcards):
+        return {key: parameters.lookup(config, key) for key in (key.format(**wildcards) for key in keys)}
+
+    return values
+
+
+def threads(wildcards):
+    """Threads of a job on a dataset: fixed by its training profile, so that --cores cannot change results."""
+    return config["datasets"][wildcards.dataset]["training"]["threads"]

@@ -1,0 +1,40 @@
+# From original files to checked arrays.
+
+
+rule prepare:
+    """Decode and resize a dataset's images once, and list them in a manifest."""
+    input:
+        code=["stages/prepare.py", "stages/io/readers.py"],
+    output:
+        images="data/{dataset}/images.npy",
+        manifest="data/{dataset}/manifest.parquet",
+    params:
+        depends=depends("datasets.{dataset}.reader", "datasets.{dataset}.side", "datasets.{dataset}.train_classes"),
+    log:
+        "logs/prepare/{dataset}.log",
+    benchmark:
+        "logs/benchmarks/prepare/{dataset}.tsv"
+    conda:
+        "../envs/stages.yaml"
+    shell:
+        "python -m stages.prepare {wildcards.dataset} 2> {log}"
+
+
+rule validate:
+    """Check manifest and images with great-expectations; a failure stops everything behind it."""
+    input:
+        images="data/{dataset}/images.npy",
+        manifest="data/{dataset}/manifest.parquet",
+        code=["stages/validate.py", "stages/io/data.py"],
+    output:
+        "data/{dataset}/validation.json",
+    params:
+        depends=depends("datasets.{dataset}.expected"),
+    log:
+        "logs/validate/{dataset}.log",
+    benchmark:
+        "logs/benchmarks/validate/{dataset}.tsv"
+    conda:
+        "../envs/stages.yaml"
+    shell:
+        "python -m stages.validate {wildcards.dataset} 2> {log}"

@@ -1,0 +1,79 @@
+# How a model does on clean test images, and under each attack.
+
+
+def attack_code(wildcards):
+    """The one file that an attack's block names."""
+    return f"stages/core/attacks/{config['attacks'][wildcards.attack]['family']}.py"
+
+
+rule evaluate:
+    """Embed the test images and measure benign retrieval."""
+    input:
+        model="models/{dataset}/{defense}/{seed}/model.safetensors",
+        images="data/{dataset}/images.npy",
+        manifest="data/{dataset}/manifest.parquet",
+        code=[
+            "stages/evaluate.py",
+            "stages/core/metrics.py",
+            "stages/core/models.py",
+            "stages/io/checkpoints.py",
+            "stages/io/data.py",
+            "stages/io/inference.py",
+        ],
+    output:
+        benign="results/{dataset}/{defense}/{seed}/benign.json",
+        queries="results/{dataset}/{defense}/{seed}/benign.parquet",
+        gallery="results/{dataset}/{defense}/{seed}/gallery.npy",
+    params:
+        depends=depends("datasets.{dataset}.crop", "datasets.{dataset}.training.threads"),
+    threads: threads
+    log:
+        "logs/evaluate/{dataset}-{defense}-{seed}.log",
+    benchmark:
+        "logs/benchmarks/evaluate/{dataset}-{defense}-{seed}.tsv"
+    conda:
+        "../envs/stages.yaml"
+    shell:
+        "python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed} 2> {log}"
+
+
+rule attack:
+    """Attack every test image once with one attack."""
+    input:
+        model="models/{dataset}/{defense}/{seed}/model.safetensors",
+        gallery="results/{dataset}/{defense}/{seed}/gallery.npy",
+        images="data/{dataset}/images.npy",
+        manifest="data/{dataset}/manifest.parquet",
+        attack=attack_code,
+        code=[
+            "stages/attack.py",
+            "stages/core/attacking.py",
+            "stages/core/attacks/base.py",
+            "stages/core/losses.py",
+            "stages/core/models.py",
+            "stages/core/pgd.py",
+            "stages/core/seeding.py",
+            "stages/io/checkpoints.py",
+            "stages/io/data.py",
+        ],
+    output:
+        result="results/{dataset}/{defense}/{seed}/{attack}.json",
+        queries="results/{dataset}/{defense}/{seed}/{attack}.parquet",
+        examples="results/{dataset}/{defense}/{seed}/{attack}_examples.npy",
+    params:
+        depends=depends(
+            "datasets.{dataset}.crop",
+            "datasets.{dataset}.eps",
+            "datasets.{dataset}.attack_batch",
+            "datasets.{dataset}.training.threads",
+            "attacks.{attack}",
+        ),
+    threads: threads
+    log:
+        "logs/attack/{dataset}-{defense}-{seed}-{attack}.log",
+    benchmark:
+        "logs/benchmarks/attack/{dataset}-{defense}-{seed}-{attack}.tsv"
+    conda:
+        "../envs/stages.yaml"
+    shell:
+        "python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack} 2> {log}"

@@ -1,0 +1,49 @@
+# One model per dataset, defense and seed.
+
+
+def defense_code(wildcards):
+    """The one file that a defense's block names: another defense's file does not touch its models."""
+    return f"stages/core/defenses/{config['defenses'][wildcards.defense]['method']}.py"
+
+
+rule train:
+    """Train one model."""
+    input:
+        images="data/{dataset}/images.npy",
+        manifest="data/{dataset}/manifest.parquet",
+        validation="data/{dataset}/validation.json",
+        defense=defense_code,
+        code=[
+            "stages/train.py",
+            "stages/core/defenses/base.py",
+            "stages/core/losses.py",
+            "stages/core/metrics.py",
+            "stages/core/mining.py",
+            "stages/core/models.py",
+            "stages/core/pgd.py",
+            "stages/core/seeding.py",
+            "stages/core/training.py",
+            "stages/io/checkpoints.py",
+            "stages/io/data.py",
+            "stages/io/inference.py",
+        ],
+    output:
+        model="models/{dataset}/{defense}/{seed}/model.safetensors",
+        history="models/{dataset}/{defense}/{seed}/history.csv",
+    params:
+        depends=depends(
+            "datasets.{dataset}.crop",
+            "datasets.{dataset}.flip",
+            "datasets.{dataset}.eps",
+            "datasets.{dataset}.training",
+            "defenses.{defense}",
+        ),
+    threads: threads
+    log:
+        "logs/train/{dataset}-{defense}-{seed}.log",
+    benchmark:
+        "logs/benchmarks/train/{dataset}-{defense}-{seed}.tsv"
+    conda:
+        "../envs/stages.yaml"
+    shell:
+        "python -m stages.train {wildcards.dataset} {wildcards.defense} {wildcards.seed} 2> {log}"
