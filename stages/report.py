@@ -13,6 +13,7 @@ from stages.io.params import Params
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stages.core.stats import Estimate
     from stages.core.tables import Row
 
 TEMPLATE = Path(__file__).parents[1] / "workflow" / "report" / "index.html.j2"
@@ -20,7 +21,7 @@ SHRUNK_BELOW = 0.1  # a spread under this is marked: ERS rewards shrinking
 
 
 class Cell(NamedTuple):
-    """One model's figures: ``values`` by metric, and ``per_query`` (one row per test image) for those that are means."""
+    """One model's figures: ``values`` by metric, and ``per_query`` (one row per test image) for means."""
 
     values: dict[str, float]
     per_query: pd.DataFrame
@@ -67,7 +68,7 @@ def collect(dataset: str, defense: str, seed: int, attacks: list[str]) -> Cell:
             columns[metric_name(metric, attack)] = table[f"{metric}_after"]
     if all(name in values for name in SUB_SCORES):
         values["ers"] = ers(values)
-        columns["ers"] = ers(columns)  # type: ignore[arg-type]  # the score is linear: it applies per query
+        columns["ers"] = ers(columns)  # the score is linear: it applies per query
     values["collapsed"] = float(is_collapsed(benign["recall_at_1"], benign["chance"], benign["spread"]))
     return Cell(values, pd.DataFrame(columns))
 
@@ -90,7 +91,7 @@ def table_rows(labels: Mapping[str, str], columns: list[str], cells: Mapping[str
     rows = []
     for defense, label in labels.items():
         models = cells.get(defense, [])
-        found = {}
+        found: dict[str, Estimate | None] = {}
         for name in columns:
             if not models or name not in models[0].values:
                 found[name] = None
@@ -136,12 +137,9 @@ def report(params: Params) -> list[Path]:
             pages = [(f"{title}: {dataset}", rows) for dataset, rows in by_dataset.items()]
             tidy = pd.concat([tables.tidy(dataset, rows, columns) for dataset, rows in by_dataset.items()])
             write_csv(tidy, draft / f"{name}.csv")
-            shown = [
-                f"### {heading}\n\n{tables.markdown(rows, columns, block['intervals'])}\n" for heading, rows in pages
-            ]
-            (draft / f"{name}.md").write_text("\n".join(shown))
-            shown = [tables.latex(heading, rows, columns, block["intervals"]) for heading, rows in pages]
-            (draft / f"{name}.tex").write_text("\n".join(shown))
+            for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
+                shown = [write(heading, rows, columns, block["intervals"]) for heading, rows in pages]
+                (draft / f"{name}.{suffix}").write_text("\n".join(shown))
             sections += [
                 {
                     "name": name,

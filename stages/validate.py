@@ -56,7 +56,7 @@ def expectations(columns: list[str], expected: dict[str, dict[str, int]]) -> lis
     ]
     suite += [gxe.ExpectColumnValuesToNotBeNull(column=column) for column in columns]
     for split, size in expected.items():
-        here = {"row_condition": Column("split") == split, "meta": {"split": split}}
+        here: Any = {"row_condition": Column("split") == split, "meta": {"split": split}}
         images, count = size["images"], size["classes"]
         suite += [
             gxe.ExpectTableRowCountToEqual(value=images, **here),
@@ -71,8 +71,8 @@ def run_suite(table: pd.DataFrame, suite: list[Any], name: str, docs: Path) -> l
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    site = {
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    site: Any = {
         "class_name": "SiteBuilder",
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},

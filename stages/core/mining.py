@@ -4,7 +4,8 @@ A batch holds a1 p1 a2 p2 ...: anchors are the even rows, each one's partner is 
 unit-norm embeddings without gradient and draw uniformly from the admitted items unless said otherwise.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,10 +40,8 @@ class Candidates(NamedTuple):
         return self.distances.gather(1, self.partner[:, None])
 
 
-class Miner(Protocol):
-    """``miner(candidates, generator) -> (positive, negative)``, rows (A,) each."""
-
-    def __call__(self, candidates: Candidates, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
+# ``miner(candidates, generator) -> (positive, negative)``, batch rows (A,) each.
+Miner = Callable[[Candidates, torch.Generator], tuple[Tensor, Tensor]]
 
 
 def mine(miner: Miner, embeddings: Tensor, labels: Tensor, *, progress: float, generator: torch.Generator) -> Triplets:

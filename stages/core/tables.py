@@ -22,15 +22,15 @@ class Column(NamedTuple):
 
 COLUMNS: dict[str, Column] = {
     "recall_at_1": Column("R@1", "R@1", 1, 1, "share of queries whose nearest item is of their class, percent"),
-    "recall_at_2": Column("R@2", "R@2", 1, 1, "share of queries with an item of their class among the two nearest, percent"),
+    "recall_at_2": Column("R@2", "R@2", 1, 1, "share of queries with one of their class in the nearest two, percent"),
     "map": Column("mAP", "mAP", 1, 1, "mean average precision over the complete ranking, percent"),
     "map_at_r": Column("mAP@R", "mAP@R", 1, 1, "mean average precision up to R = number of relevant items, percent"),
     "map_at_10": Column("mAP@10", "mAP@10", 1, 1, "the reference's mAP@R, which fixes R = 10, percent"),
     "nmi": Column("NMI", "NMI", 1, 1, "mutual information of k-means clusters and classes, normalised, percent"),
-    "ca_plus": Column("CA+", "CA+", 1, 1, "rank of a candidate lifted by its attack, percent of the gallery; 50 is unaffected"),
-    "ca_minus": Column("CA-", "CA$-$", 1, -1, "rank of a candidate sunk by its attack, percent of the gallery; 0 is unaffected"),
-    "qa_plus": Column("QA+", "QA+", 1, 1, "rank of a candidate lifted by the attacked query, percent; 50 is unaffected"),
-    "qa_minus": Column("QA-", "QA$-$", 1, -1, "rank of a candidate sunk by the attacked query, percent; 0 is unaffected"),
+    "ca_plus": Column("CA+", "CA+", 1, 1, "rank of a candidate that climbs, percent; 50 is unaffected"),
+    "ca_minus": Column("CA-", "CA$-$", 1, -1, "rank of a candidate that sinks, percent; 0 is unaffected"),
+    "qa_plus": Column("QA+", "QA+", 1, 1, "rank of a candidate the query lifts, percent; 50 is unaffected"),
+    "qa_minus": Column("QA-", "QA$-$", 1, -1, "rank of a candidate the query sinks, percent; 0 is unaffected"),
     "tma": Column("TMA", "TMA", 3, -1, "cosine of the attacked query to a target embedding; lower is more robust"),
     "es_d": Column("ES:D", "ES:D", 3, -1, "distance an attacked embedding moves, 0 to 2; lower is more robust"),
     "es_r": Column("ES:R", "ES:R", 1, 1, "R@1 of queries moved away from themselves, percent"),
@@ -38,7 +38,7 @@ COLUMNS: dict[str, Column] = {
     "gtm": Column("GTM", "GTM", 1, 1, "R@1 under greedy top-1 misranking, percent"),
     "gtt": Column("GTT", "GTT", 1, 1, "share of queries that keep their top-1 item in the top 4, percent"),
     "ers": Column("ERS", "ERS", 1, 1, "empirical robustness score: mean of the ten normalised sub-scores, percent"),
-    "spread": Column("spread", "spread", 3, 0, "mean distance between clean test embeddings, 0 to 2; ERS rewards shrinking it"),
+    "spread": Column("spread", "spread", 3, 0, "mean distance of clean test embeddings, 0 to 2; shrinking raises ERS"),
 }  # fmt: skip
 
 
@@ -98,13 +98,13 @@ def best(rows: list[Row], column: str) -> set[str]:
     return {label for label, value in values.items() if round(value, decimals) == top}
 
 
-def markdown(rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
-    """A GitHub table, ready for a README; ``intervals`` names the columns that show theirs."""
+def markdown(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
+    """A GitHub table under its title, ready for a README; ``intervals`` names the columns that show theirs."""
     body = [
         [labelled(row)] + [text(name, row.cells[name], interval=name in intervals) for name in columns] for row in rows
     ]
     table = pd.DataFrame(body, columns=["", *(COLUMNS[name].heading for name in columns)])
-    return table.to_markdown(index=False, disable_numparse=True)
+    return f"### {title}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n"
 
 
 def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:

@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 
 
 class EpochRow(NamedTuple):
-    """Means over an epoch's triplets: clean loss, trained loss, collapseness (batch-wide, mean of batches), hardness."""
+    """Means over an epoch: clean loss, trained loss, collapseness (one value per batch), hardness."""
 
     epoch: int
     loss: float
@@ -53,9 +53,10 @@ def pair_batches(labels: NDArray[np.integer], pairs: int, draw: torch.Generator)
     members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
     order = torch.randperm(len(labels), generator=draw).numpy()
     where = torch.rand(len(labels), generator=draw, dtype=torch.float64).numpy()
-    partners = np.array(
-        [members[labels[i]][int(u * len(members[labels[i]]))] for i, u in zip(order, where, strict=True)]
-    )
+    partners = np.empty_like(order)
+    for position, (row, share) in enumerate(zip(order, where, strict=True)):
+        classmates = members[labels[row]]
+        partners[position] = classmates[int(share * len(classmates))]
     rows = np.stack([order, partners], axis=1)
     for start in range(0, len(rows), pairs):
         yield torch.from_numpy(rows[start : start + pairs].reshape(-1))

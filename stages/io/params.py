@@ -100,9 +100,7 @@ def _check_references(params: Params) -> None:
     for name, block in params["defenses"].items():
         _known(f"defenses.{name}.method", block["method"], registries.defenses())
         _known(f"defenses.{name}.miner", block["miner"], registries.miners())
-        _check_options(
-            f"defenses.{name}.options", block.get("options", {}), registries.options(block["method"]), params
-        )
+        _check_options(f"defenses.{name}.options", block.get("options", {}), registries.options(block["method"]))
     for name, block in params["attacks"].items():
         _known(f"attacks.{name}.attack", block["attack"], registries.attacks())
         family = registries.CORE / "attacks" / f"{block['family']}.py"
@@ -125,7 +123,7 @@ def _known(key: str, word: str, known: list[str]) -> None:
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "Sequence[str]": (list,)}
 
 
-def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, str], params: Params) -> None:
+def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, str]) -> None:
     for name, value in options.items():
         if name not in known:
             raise UserError(f"{FILE}: {key}: unknown key {name!r}; {choose(name, list(known) or ['no options'])}")

@@ -1,4 +1,4 @@
-"""Candidate attacks: a perturbed candidate climbs (CA+) or sinks (CA-) in the ranking of a query (method.md 3.1, 3.2)."""
+"""Candidate attacks: a perturbed candidate climbs (CA+) or sinks (CA-) in a query's ranking (method.md 3.1, 3.2)."""
 
 from functools import partial
 

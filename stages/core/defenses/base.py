@@ -1,7 +1,7 @@
 """What every defense is given and what it returns."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,7 +58,6 @@ class Trained(NamedTuple):
     triplet_loss: Tensor
 
 
-class Defense(Protocol):
-    """A defense turns a batch into the loss to train on; its keyword-only arguments are its block's ``options``."""
-
-    def __call__(self, batch: Batch, schedule: Schedule, *, eps: float, **options: object) -> Trained: ...
+# A defense turns a batch into the loss to train on: ``defense(batch, schedule, *, eps, **options) -> Trained``. Its
+# keyword-only arguments are the ``options`` of its block; eps comes from the dataset.
+Defense = Callable[..., Trained]
