@@ -133,7 +133,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
     suite = expectations(list(COLUMNS), block["expected"])
     results = run_suite(facts(manifest, pixels), suite, dataset, docs)
     cli.log.info("Data Docs: %s", docs / "index.html")
-    failed = [result for result in results if not result["success"]]
+    failed = sorted((result for result in results if not result["success"]), key=lambda one: not one["image_ids"])
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise UserError(f"{manifest_path}: {describe(failed[0])}{more}; mend the data or datasets.{dataset}")

@@ -138,7 +138,7 @@ TARGETS = {"gtm": "targets_other", "gtt": "targets_match"}
 @pytest.mark.parametrize("name", list(INNER["attacks"]))
 def test_attacks_end_at_the_reference_images(small, name):
     case = INNER["attacks"][name]
-    result, problem = run_reference_attack(small, name, case, case.get(TARGETS.get(name, "targets")))
+    result, _ = run_reference_attack(small, name, case, case.get(TARGETS.get(name, "targets")))
     close(flat(result.images), case["adversarial"], **EXACT)
     before, after = case["before"], case["after"]
     key = {"ca_plus": "CA+", "ca_minus": "CA-", "qa_plus": "QA+", "qa_minus": "QA-"}.get(name)

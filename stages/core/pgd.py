@@ -49,6 +49,6 @@ def pgd(
             break
         previous = value.detach()
         (gradient,) = torch.autograd.grad(value, perturbed)
-        perturbed = perturbed.detach().sub_(gradient.sign_(), alpha=size)
+        perturbed = perturbed.detach().sub_(gradient.sign(), alpha=size)
         torch.clamp(perturbed, lower, upper, out=perturbed)
     return perturbed.detach()

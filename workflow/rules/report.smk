@@ -26,7 +26,7 @@ rule report:
         scores="reports/scores.csv",
         metrics="reports/metrics.json",
         page="reports/index.html",
-        tables=directory("reports/tables"),
+        tables=expand("reports/tables/{table}.{kind}", table=config["tables"], kind=["csv", "md", "tex"]),
     params:
         depends=depends("run", "tables"),
     log:

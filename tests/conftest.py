@@ -1,0 +1,88 @@
+"""Shared fixtures: a private copy of the project with a study small enough for a test."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("Snakefile", "dvc.yaml", "params.yaml", "profiles", "workflow", "stages")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tests run side by side; each keeps to one core."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+class Project:
+    """A copy of the project in a folder of its own, with commands run the way a user runs them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder / part)
+
+    def edit(self, change) -> None:
+        """Apply ``change(params)`` to params.yaml."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        change(params)
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def run(self, *command: str, check: bool = True, timeout: int = 540) -> subprocess.CompletedProcess:
+        """Run a command in the project, with this project's modules first and this interpreter's tools on the path."""
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder),
+            "DVC_NO_ANALYTICS": "true",
+        }
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if check and done.returncode:
+            pytest.fail(
+                f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            )
+        return done
+
+    def stage(self, name: str, *words: object, check: bool = True) -> subprocess.CompletedProcess:
+        """Run ``python -m stages.<name> <words>``."""
+        return self.run(sys.executable, "-m", f"stages.{name}", *map(str, words), check=check)
+
+    def files(self, *folders: str) -> dict[str, bytes]:
+        """Contents of all files under some folders, by relative path."""
+        found = (path for folder in folders for path in (self.folder / folder).rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
+
+def shrink(params) -> None:
+    """One defense, one epoch, few attack steps: the whole graph in seconds."""
+    params["run"] |= {"defenses": ["ca_tride"], "seeds": [0]}
+    for block in params["attacks"].values():
+        block["steps"] = 2
+    params["datasets"]["digits"]["training"] |= {"epochs": 2, "evaluate_every": 1}
+    params["tables"] = {"main": params["tables"]["main"]}
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """A copy of the project with its own params."""
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def tiny(project) -> Project:
+    """A copy of the project whose study takes seconds."""
+    project.edit(shrink)
+    return project

@@ -1,0 +1,207 @@
+"""Attacks: targets, objectives and ranks against loops; what must hold for every attack on any model."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from stages.core.attacking import run
+from stages.core.attacks import ATTACKS
+from stages.core.attacks.base import Gallery, Problem
+from stages.core.models import Backbone, Embedder
+from stages.core.seeding import generator
+
+EPS = 0.1
+NAMES = list(ATTACKS)
+
+
+def network(channels, side, dimension):
+    """Smooth and with BatchNorm, so that a wrong mode or a zero gradient shows."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(8 * side**2, dimension),
+    )
+
+
+class World:
+    """A fixed float64 model, images in five class-sorted classes, and their gallery."""
+
+    def __init__(self, seed=0, count=60):
+        draw = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            backbone = Backbone(network, mean=(0.5,), std=(0.25,))
+            self.model = Embedder(backbone, channels=1, side=4, dimension=6).double().eval()
+        self.labels = torch.arange(5).repeat_interleave(count // 5)
+        centres = torch.rand(5, 1, 4, 4, generator=draw, dtype=torch.float64)
+        noise = 0.3 * torch.rand(count, 1, 4, 4, generator=draw, dtype=torch.float64)
+        self.images = (0.7 * centres[self.labels] + noise).clamp(0, 1)
+        with torch.no_grad():
+            self.gallery = Gallery(self.model(self.images), self.labels)
+
+    def targets(self, name, items):
+        draws = [generator(0, name, int(i)) for i in items]
+        return ATTACKS[name].select(self.gallery, items, draws)
+
+    def attack(self, name, items, steps=12, alpha=EPS / 8):
+        problem = Problem(self.gallery, items, self.targets(name, items))
+        return run(ATTACKS[name], self.model, self.images[items], problem, eps=EPS, alpha=alpha, steps=steps)
+
+    def distance(self, i, j):
+        return (self.gallery.embeddings[i] - self.gallery.embeddings[j]).norm().item()
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+ALL = torch.arange(60)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_attack_improves_its_objective_inside_the_budget(world, name):
+    result = world.attack(name, ALL)
+    assert result.objective_after.mean() < result.objective_before.mean()
+    assert (result.objective_after < result.objective_before).double().mean() > 0.6
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    assert result.largest_change.max() <= EPS + 1e-12
+    assert result.largest_change.mean() > EPS / 2
+    assert result.zero_gradients.mean() < 0.75
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_zero_steps_is_the_identity(world, name):
+    result = world.attack(name, ALL, steps=0)
+    assert torch.equal(result.images, world.images)
+    for metric, before in result.before.items():
+        if not metric.startswith("ca_"):  # a candidate's rank hangs on rounding against its own gallery entry
+            assert torch.allclose(before, result.after[metric], atol=1e-5), metric
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_model_is_untouched(world, name):
+    before = {key: value.clone() for key, value in world.model.state_dict().items()}
+    world.attack(name, ALL[:7])
+    after = world.model.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert all(parameter.grad is None for parameter in world.model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_targets_do_not_depend_on_batch_or_order(world, name):
+    whole = world.targets(name, ALL)
+    shuffled = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(world.targets(name, shuffled), whole[shuffled])
+    assert torch.equal(torch.cat([world.targets(name, part) for part in ALL.split(7)]), whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_do_not_depend_on_batch_size(world, name):
+    """Within one rank step (100/N) per query; in float64 not a single query differs here."""
+    whole = world.attack(name, ALL).after
+    parts = [world.attack(name, part).after for part in ALL.split(7)]
+    for metric, values in whole.items():
+        difference = (torch.cat([part[metric] for part in parts]) - values).abs()
+        assert difference.max() <= 100 / 60 + 1e-6, f"{(difference > 1e-6).double().mean():.1%} of queries differ"
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 500), name=st.sampled_from(NAMES), steps=st.integers(0, 4), share=st.floats(0.05, 1.5))
+def test_budget_holds_for_any_model(seed, name, steps, share):
+    world = World(seed, count=20)
+    result = world.attack(name, torch.arange(20), steps=steps, alpha=share * EPS)
+    assert result.largest_change.max() <= EPS + 1e-12
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+
+
+def test_near_targets_are_among_the_nearest_percent_and_never_the_item():
+    world = World(count=500)
+    items = torch.arange(0, 500, 20)
+    for name in ("ca_minus", "qa_minus"):
+        for item, target in zip(items.tolist(), world.targets(name, items).tolist(), strict=True):
+            order = sorted((j for j in range(500) if j != item), key=lambda j: world.distance(item, j))
+            assert target in order[:5]
+
+
+def test_near_targets_of_a_small_gallery_are_the_nearest(world):
+    for item, target in zip(ALL.tolist(), world.targets("qa_minus", ALL).tolist(), strict=True):
+        assert target == min((j for j in range(60) if j != item), key=lambda j: world.distance(item, j))
+
+
+def test_far_targets_cover_the_gallery():
+    world = World(count=500)
+    targets = world.targets("qa_plus", torch.arange(500))
+    assert len(targets.unique()) > 250
+    assert not torch.equal(targets, world.targets("ca_plus", torch.arange(500)))
+
+
+def test_published_gtm_shifts_targets_behind_the_masked_block(world):
+    """The index inside the masked sub-array is off by the block size for items behind the masked class."""
+    published, exact = world.targets("gtm", ALL), world.targets("gtm_exact", ALL)
+    for item in range(60):
+        top = min((j for j in range(60) if j != item), key=lambda j: world.distance(item, j))
+        masked = world.labels[top].item()
+        others = [j for j in range(60) if world.labels[j].item() != masked and j != item]
+        wanted = min(others, key=lambda j: world.distance(item, j))
+        block = sum(1 for j in range(wanted) if world.labels[j].item() == masked)
+        assert published[item].item() == wanted - block
+        if masked == world.labels[item].item():
+            assert exact[item].item() == wanted
+
+
+def rank(distances, value):
+    return 100 * sum(d < value for d in distances) / len(distances)
+
+
+@pytest.mark.parametrize("name", ["ca_plus", "ca_minus", "qa_plus", "qa_minus"])
+def test_rank_objectives_and_ranks_by_loop(world, name):
+    draw = torch.Generator().manual_seed(3)
+    moved = F.normalize(torch.randn(4, 6, generator=draw, dtype=torch.float64))
+    items = torch.tensor([3, 20, 40, 59])
+    targets = torch.tensor([7, 19, 2, 30])
+    problem = Problem(world.gallery, items, targets)
+    values = ATTACKS[name].objective(problem)(moved, 1)
+    ranks = ATTACKS[name].measure(problem, moved, moved)
+    sign = 1 if name.endswith("plus") else -1
+    for i in range(4):
+        target = world.gallery.embeddings[targets[i]]
+        origin = target if name.startswith("ca") else moved[i]
+        to_gallery = [(origin - x).norm().item() for x in world.gallery.embeddings]
+        to_it = (target - moved[i]).norm().item()
+        expected = sum(max(0.0, sign * (to_it - d)) for d in to_gallery) / 60
+        assert values[i].item() == pytest.approx(expected)
+        assert ranks[name][i].item() == pytest.approx(rank(to_gallery, to_it - 1e-12))
+        ties = sum(abs(d - to_it) < 1e-12 for d in to_gallery)
+        assert ranks[f"{name}_ties_half"][i].item() == pytest.approx(rank(to_gallery, to_it - 1e-12) + 50 * ties / 60)
+
+
+@pytest.mark.parametrize("name", ["ltm", "ltm_exact"])
+def test_misrank_objective_by_loop(world, name):
+    items = torch.tensor([3, 20, 40, 59])
+    moved = F.normalize(world.gallery.embeddings[items] + 0.05)
+    values = ATTACKS[name].objective(Problem(world.gallery, items, torch.full((4,), -1)))(moved, 1)
+    for i, item in enumerate(items.tolist()):
+        d = [(moved[i] - x).norm().item() for x in world.gallery.embeddings]
+        same = [j for j in range(60) if world.labels[j] == world.labels[item]]
+        positives = same if name == "ltm" else [j for j in same if j != item]
+        farthest = max(d[j] for j in range(60) if j not in same)
+        assert values[i].item() == pytest.approx(max(0.0, farthest - min(d[j] for j in positives)))
+
+
+def test_gtt_keeps_four(world):
+    items = torch.tensor([3, 20, 40, 59])
+    moved = F.normalize(world.gallery.embeddings[items] + 0.2 * torch.eye(6, dtype=torch.float64)[:4])
+    targets = torch.tensor([9, 21, 45, 50])
+    kept = ATTACKS["gtt"].measure(Problem(world.gallery, items, targets), moved, moved)["gtt"]
+    for i, item in enumerate(items.tolist()):
+        d = [(moved[i] - x).norm().item() for x in world.gallery.embeddings]
+        order = sorted((j for j in range(60) if j != item), key=d.__getitem__)
+        assert kept[i].item() == 100.0 * (targets[i].item() in order[:4])

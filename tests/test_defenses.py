@@ -1,0 +1,278 @@
+"""Defenses: what they train on, what they perturb, and that the adversary really is one."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from stages.core import losses
+from stages.core.defenses import DEFENSES
+from stages.core.defenses.base import Batch, Schedule
+from stages.core.defenses.hm import DESTINATIONS, relative_loss
+from stages.core.mining import MINERS, mine
+from stages.core.models import Backbone, Embedder
+from stages.core.training import Setting, in_mode, pair_batches, train
+
+EPS = 0.1
+
+
+def network(channels, side, dimension):
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * side**2, dimension),
+    )
+
+
+def embedder(freeze=True):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = Backbone(network, mean=(0.5,), std=(0.25,))
+        return Embedder(backbone, channels=1, side=4, dimension=6, freeze_batchnorm=freeze).double()
+
+
+@pytest.fixture
+def world():
+    """A batch of 12 pairs in four classes, and a record of every training-mode forward pass."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (12,), generator=draw).repeat_interleave(2)
+    centres = torch.rand(4, 1, 4, 4, generator=draw, dtype=torch.float64)
+    noise = 0.1 * torch.rand(24, 1, 4, 4, generator=draw, dtype=torch.float64)
+    images = 0.9 * centres[labels] + noise  # classes are apart, as after some training: there is hardness to raise
+    model, seen, mined = embedder(), [], []
+    frozen, live = in_mode(model, False), in_mode(model, True)
+
+    def recorded(x):
+        seen.append(x)
+        return live(x)
+
+    def again(embeddings):
+        mined.append(embeddings)
+        return mine(MINERS["random"], embeddings, labels, progress=0, generator=torch.Generator().manual_seed(1))
+
+    with torch.no_grad():
+        clean = frozen(images)
+    batch = Batch(images, clean, again(clean), again, frozen, recorded, torch.Generator().manual_seed(2))
+    mined.clear()
+    return SimpleNamespace(batch=batch, model=model, seen=seen, mined=mined, frozen=frozen)
+
+
+def schedule(step=0, progress=0.9, previous=2.0):
+    return Schedule(step, progress, previous)
+
+
+def trained_sets(world):
+    """Images that the last training-mode pass saw, as anchors, positives and negatives."""
+    return world.seen[-1].chunk(3)
+
+
+def test_vanilla_is_the_clean_triplet_loss(world):
+    trained = DEFENSES["vanilla"](world.batch, schedule(), eps=EPS)
+    assert trained.loss.item() == pytest.approx(losses.triplet(*world.batch.clean_triplet()).item())
+    for images, clean in zip(trained_sets(world), world.batch.triplet_images(), strict=True):
+        assert torch.equal(images, clean)
+
+
+@pytest.mark.parametrize("name", list(DEFENSES))
+@pytest.mark.parametrize("step", [0, 1])
+def test_loss_trains_weights_and_leaves_statistics(world, name, step):
+    before = {key: value.clone() for key, value in world.model.named_buffers()}
+    trained = DEFENSES[name](world.batch, schedule(step), eps=EPS)
+    assert all(parameter.grad is None for parameter in world.model.parameters())
+    trained.loss.backward()
+    assert all(parameter.grad is not None for parameter in world.model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in world.model.named_buffers())
+    assert not trained.triplet_loss.requires_grad
+
+
+@pytest.mark.parametrize("name", ["est", "act", "hm", "tride", "ca_tride"])
+@pytest.mark.parametrize("step", [0, 1])
+def test_perturbations_stay_in_the_budget(world, name, step):
+    DEFENSES[name](world.batch, schedule(step), eps=EPS)
+    images = world.seen[-1]
+    clean = world.batch.images if name == "est" else torch.cat(world.batch.triplet_images())
+    change = (images - clean).abs()
+    assert change.max() <= EPS + 1e-12
+    assert change.max() > EPS / 2
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def moved(world):
+    """Which of the three sets the defense changed."""
+    pairs = zip(trained_sets(world), world.batch.triplet_images(), strict=True)
+    return tuple(not torch.equal(images, clean) for images, clean in pairs)
+
+
+@pytest.mark.parametrize("name", ["tride", "ca_tride"])
+def test_phases_alternate_by_step_and_ignore_epochs(world, name):
+    for step, progress in [(0, 0.5), (1, 0.5), (104, 0.5), (105, 0.7), (106, 0.7)]:
+        DEFENSES[name](world.batch, schedule(step, progress), eps=EPS)
+        assert moved(world) == ((False, True, True) if step % 2 == 0 else (True, False, False))
+
+
+def test_phases_option_uses_one_phase_only(world):
+    for step in (0, 1):
+        DEFENSES["ca_tride"](world.batch, schedule(step), eps=EPS, phases=["candidates"])
+        assert moved(world) == (False, True, True)
+        DEFENSES["ca_tride"](world.batch, schedule(step), eps=EPS, phases=["anchors"])
+        assert moved(world) == (True, False, False)
+
+
+@pytest.mark.parametrize("name", ["tride", "ca_tride"])
+def test_the_first_epoch_is_clean_and_the_radius_grows_with_the_epoch(world, name):
+    DEFENSES[name](world.batch, schedule(0, 0.0), eps=EPS)
+    assert moved(world) == (False, False, False)
+    DEFENSES[name](world.batch, schedule(0, 0.25), eps=EPS, steps=2)
+    change = (torch.cat(trained_sets(world)) - torch.cat(world.batch.triplet_images())).abs().max().item()
+    assert change == pytest.approx(2 * EPS / 8 * 0.25)
+
+
+def test_act_pulls_candidates_together_and_keeps_the_anchor(world):
+    DEFENSES["act"](world.batch, schedule(), eps=EPS)
+    assert moved(world) == (False, True, True)
+    _, positive, negative = (world.frozen(images) for images in trained_sets(world))
+    _, p, n = world.batch.clean_triplet()
+    assert losses.distance(positive, negative).mean() < 0.8 * losses.distance(p, n).mean()
+
+
+def test_est_shifts_every_image_and_mines_on_the_shifted(world):
+    trained = DEFENSES["est"](world.batch, schedule(), eps=EPS)
+    shifted = world.frozen(world.seen[-1])
+    assert (losses.distance(shifted, world.batch.clean) > 0.05).all()
+    assert len(world.mined) == 1
+    assert torch.allclose(world.mined[0], shifted)
+    rows = world.batch.mine(shifted)
+    expected = losses.triplet(*(shifted[r] for r in rows))
+    assert trained.loss.item() == pytest.approx(expected.item())
+
+
+def test_hm_raises_hardness_to_its_destination_and_not_beyond(world):
+    DEFENSES["hm"](world.batch, schedule(previous=0.1), eps=EPS, steps=60, alpha_over_eps=0.02)
+    assert moved(world) == (True, True, True)
+    target = DESTINATIONS["linear_gradual"](relative_loss(0.1))
+    assert target == pytest.approx(-0.1)
+    reached = losses.hardness(*(world.frozen(images) for images in trained_sets(world)))
+    start = losses.hardness(*world.batch.clean_triplet())
+    raised = start < target
+    assert (reached[raised] > start[raised]).all()
+    assert (reached[raised] < target + 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("linear_gradual", -0.05), ("squared_gradual", -0.0125), ("root_gradual", -0.1)]
+)
+def test_gradual_destinations(name, expected):
+    assert DESTINATIONS[name](relative_loss(0.05)) == pytest.approx(expected)
+    assert DESTINATIONS[name](relative_loss(2.0)) == pytest.approx(-0.2)
+    assert DESTINATIONS[name](relative_loss(-1.0)) == 0
+
+
+def test_ics_is_added_to_the_loss_but_not_to_the_memory(world):
+    plain = DEFENSES["hm"](world.batch, schedule(), eps=EPS)
+    images = trained_sets(world)
+    both = DEFENSES["hm"](world.batch, schedule(), eps=EPS, ics_weight=0.5)
+    a, p, _ = world.batch.clean_triplet()
+    structure = losses.intra_class_structure(a, world.frozen(images[0]), p)
+    assert structure > 0
+    assert both.loss.item() == pytest.approx(plain.loss.item() + 0.5 * structure.item())
+    assert both.triplet_loss.item() == pytest.approx(plain.loss.item())
+
+
+def test_tride_raises_plain_hardness_more_than_ca_tride(world):
+    """Without the guard the adversary goes on past the point where CA-TRIDE's stops."""
+    reached = {}
+    for name in ("tride", "ca_tride"):
+        DEFENSES[name](world.batch, schedule(0), eps=EPS, steps=40)
+        reached[name] = losses.hardness(*(world.frozen(images) for images in trained_sets(world))).mean()
+    clean = losses.hardness(*world.batch.clean_triplet()).mean()
+    assert reached["tride"] > reached["ca_tride"] > clean
+
+
+class ReleasedKernel:
+    """The released loss kernel's hidden toggle: flips at every call, adds the auxiliary term at every second one."""
+
+    def __init__(self):
+        self.toggle = False
+
+    def __call__(self, a, p, n):
+        with_auxiliary, self.toggle = self.toggle, not self.toggle
+        return losses.decoupled_triplet(a, p, n, auxiliary_weight=0.5 if with_auxiliary else 0)
+
+
+def test_the_explicit_arguments_train_what_the_released_toggles_trained(world):
+    """Two kernel calls a step (benign for the log, then adversarial) and a phase flag flipped by every batch.
+
+    Epochs of five batches, an odd number: the released flag is not reset, so its parity swaps between epochs.
+    """
+    kernel, candidates_next = ReleasedKernel(), True
+    for step in range(15):
+        epoch = step // 5
+        state = schedule(step, (epoch + 1) / 4)
+        trained = DEFENSES["ca_tride"](world.batch, state, eps=EPS)
+        assert moved(world) == ((False, True, True) if candidates_next else (True, False, False))
+        candidates_next = not candidates_next
+        kernel(*world.batch.clean_triplet())
+        expected = kernel(*(world.frozen(images) for images in trained_sets(world)))
+        assert trained.loss.item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_live_batchnorm_moves_in_training_passes_only():
+    model = embedder(freeze=False)
+    images = torch.rand(8, 1, 4, 4, dtype=torch.float64)
+    statistics = model.network[1].running_mean
+    before = statistics.clone()
+    in_mode(model, False)(images)
+    assert torch.equal(statistics, before)
+    in_mode(model, True)(images)
+    assert not torch.equal(statistics, before)
+
+
+def test_pair_batches_visit_every_image_once_with_a_classmate():
+    labels = torch.arange(5).repeat_interleave(7).numpy()
+    rows = torch.cat(list(pair_batches(labels, 8, torch.Generator().manual_seed(0))))
+    assert sorted(rows[0::2].tolist()) == list(range(35))
+    assert (labels[rows[0::2]] == labels[rows[1::2]]).all()
+    assert len(set(rows[1::2].tolist())) < 35
+    sizes = [len(batch) for batch in pair_batches(labels, 8, torch.Generator().manual_seed(0))]
+    assert sizes == [16, 16, 16, 16, 6]
+
+
+def study(defense, seed=0, epochs=3, **options):
+    """A whole training run on two-class noise; returns the rows and the weights."""
+    draw = torch.Generator().manual_seed(1)
+    labels = torch.arange(3).repeat_interleave(10).numpy()
+    images = torch.rand(30, 1, 4, 4, generator=draw, dtype=torch.float64)
+    model = embedder()
+    setting = Setting(partial(DEFENSES[defense], **options), MINERS["semihard"], EPS, 10.0, epochs, 8, 1e-3, 4e-4, seed)
+    rows = list(train(model, lambda rows, _: images[rows], labels, setting))
+    return rows, model.state_dict()
+
+
+@pytest.mark.parametrize("name", list(DEFENSES))
+def test_training_repeats_itself_and_depends_on_the_seed(name):
+    first, again, other = study(name), study(name), study(name, seed=1)
+    assert first[0] == again[0]
+    assert all(torch.equal(first[1][key], again[1][key]) for key in first[1])
+    assert not all(torch.equal(first[1][key], other[1][key]) for key in first[1])
+
+
+def test_training_lowers_the_clean_loss():
+    rows, _ = study("vanilla", epochs=25)
+    assert rows[-1].loss < 0.5 * rows[0].loss
+
+
+def test_a_loss_that_is_not_finite_stops_training():
+    def broken(batch, state, *, eps):
+        trained = DEFENSES["vanilla"](batch, state, eps=eps)
+        return trained._replace(loss=trained.loss * float("nan"))
+
+    labels = torch.arange(3).repeat_interleave(10).numpy()
+    setting = Setting(broken, MINERS["random"], EPS, 10.0, 1, 8, 1e-3, 0.0, 0)
+    images = torch.rand(30, 1, 4, 4, dtype=torch.float64)
+    with pytest.raises(FloatingPointError, match="epoch 0"):
+        list(train(embedder(), lambda rows, _: images[rows], labels, setting))

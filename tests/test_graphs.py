@@ -1,0 +1,111 @@
+"""Two engines, one graph: every job of Snakefile and dvc.yaml has the same command, inputs, params and outputs."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+HELPERS = ("defense_code@", "attack_code@")  # dvc.yaml's copies of a block's own file; Snakemake names the file itself
+
+
+def snakemake_jobs(project):
+    """Jobs by command."""
+    done = project.run(sys.executable, str(Path(__file__).parent / "snakemake_graph.py"))
+    return {job.pop("command"): job for job in json.loads(done.stdout.splitlines()[-1])}
+
+
+def dvc_jobs(project):
+    """Stages by command, with the helper copies replaced by the files they copy and `results` by what is in it."""
+    from dvc.repo import Repo
+
+    def names(items):
+        return [os.path.relpath(item.fs_path, project.folder) for item in items]
+
+    with Repo(str(project.folder)) as repo:
+        stages = list(repo.index.stages)
+        copies = {names(stage.outs)[0]: names(stage.deps)[0] for stage in stages if stage.name.startswith(HELPERS)}
+        jobs = {}
+        for stage in stages:
+            if stage.name.startswith(HELPERS):
+                continue
+            plain = [dep for dep in stage.deps if type(dep).__name__ != "ParamsDependency"]
+            params = [key for dep in stage.deps if type(dep).__name__ == "ParamsDependency" for key in dep.params]
+            jobs[stage.cmd] = {
+                "inputs": sorted(copies.get(name, name) for name in names(plain)),
+                "outputs": sorted(names(stage.outs)),
+                "params": sorted(params),
+            }
+    return jobs
+
+
+def listed(jobs, tables):
+    """The report's folders `results` and `reports/tables` of DVC as the files that Snakemake lists.
+
+    DVC cannot list an expansion in one stage, and Snakemake would leave a timestamp file in a folder of its own.
+    """
+    report = jobs["python -m stages.report"]
+    if "reports/tables" in report["outputs"]:
+        files = {f"reports/tables/{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")}
+        report["outputs"] = sorted(files | (set(report["outputs"]) - {"reports/tables"}))
+    if "results" in report["inputs"]:
+        made = {
+            name
+            for job in jobs.values()
+            for name in job["outputs"]
+            if name.startswith("results/") and name.endswith((".json", ".parquet"))
+        }
+        report["inputs"] = sorted(made | (set(report["inputs"]) - {"results"}))
+    return jobs
+
+
+def enlarge(params):
+    """Three datasets, eight defenses, three seeds, nine attacks."""
+    digits = params["datasets"]["digits"]
+    params["datasets"] |= {"one": dict(digits), "two": dict(digits)}
+    params["defenses"]["again"] = dict(params["defenses"]["act"])
+    params["run"]["datasets"] = ["digits", "one", "two"]
+    params["run"]["defenses"] = [*params["run"]["defenses"], "again"]
+    params["run"]["seeds"] = [0, 1, 2]
+
+
+@pytest.fixture
+def graph(project):
+    project.run("dvc", "init", "--no-scm", "-q")
+    return project
+
+
+@pytest.mark.parametrize("change", [lambda params: None, enlarge], ids=["default", "large"])
+def test_both_graphs_are_the_same(graph, change):
+    graph.edit(change)
+    tables = yaml.safe_load((graph.folder / "params.yaml").read_text())["tables"]
+    snakemake, dvc = snakemake_jobs(graph), listed(dvc_jobs(graph), tables)
+    assert sorted(snakemake) == sorted(dvc)
+    for command, job in snakemake.items():
+        assert job == dvc[command], command
+    if change is enlarge:
+        assert len(snakemake) == 3 * 2 + 72 * (2 + 9) + 1
+
+
+def test_a_new_defense_touches_no_other_job(graph):
+    """One function, one registry line, one block: trained models stay valid, in both graphs."""
+    before = dvc_jobs(graph)
+    defenses = graph.folder / "stages" / "core" / "defenses"
+    (defenses / "mine.py").write_text((defenses / "vanilla.py").read_text().replace("def vanilla", "def mine"))
+    registry = defenses / "__init__.py"
+    text = registry.read_text().replace('    "vanilla": vanilla,', '    "vanilla": vanilla,\n    "mine": mine,')
+    registry.write_text(text.replace("\n\nDEFENSES", "\nfrom stages.core.defenses.mine import mine\n\nDEFENSES", 1))
+
+    def add(params):
+        params["defenses"]["mine"] = {"method": "mine", "miner": "random"}
+        params["run"]["defenses"].append("mine")
+
+    graph.edit(add)
+    for after in (dvc_jobs(graph), snakemake_jobs(graph)):
+        for command, job in before.items():
+            if command != "python -m stages.report":
+                assert after[command] == job
+                assert not any("mine" in name or name.endswith("__init__.py") for name in job["inputs"])
+        assert "stages/core/defenses/mine.py" in after["python -m stages.train digits mine 0"]["inputs"]

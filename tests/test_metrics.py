@@ -1,0 +1,103 @@
+"""Retrieval metrics against explicit loops; scores and intervals against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.core import metrics, stats
+from stages.core.scores import SUB_SCORES, ers
+
+
+def world(seed, queries=6, items=12, classes=3):
+    draw = torch.Generator().manual_seed(seed)
+    distances = torch.rand(queries, items, generator=draw, dtype=torch.float64)
+    query_labels = torch.randint(classes, (queries,), generator=draw)
+    return distances, query_labels, torch.randint(classes, (items,), generator=draw)
+
+
+def ranking(distances, labels, query, exclude):
+    order = sorted(range(len(labels)), key=lambda j: distances[query, j].item())
+    return [labels[j].item() for j in order if exclude is None or j != exclude[query].item()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), own=st.booleans())
+def test_metrics_by_loop(seed, own):
+    distances, query_labels, labels = world(seed)
+    exclude = torch.arange(6) if own else None
+    asked = (distances, query_labels, labels)
+    for query in range(6):
+        relevant = [label == query_labels[query].item() for label in ranking(distances, labels, query, exclude)]
+        precision = [sum(relevant[: k + 1]) / (k + 1) for k in range(len(relevant))]
+        count = sum(relevant)
+        for k in (1, 2, 5):
+            assert metrics.recall_at_k(*asked, k, exclude=exclude)[query].item() == float(any(relevant[:k]))
+        average = sum(p for p, r in zip(precision, relevant, strict=True) if r) / max(count, 1)
+        assert metrics.mean_average_precision(*asked, exclude=exclude)[query].item() == pytest.approx(average)
+        for r in (None, 10):
+            depth = count if r is None else r
+            pairs = list(zip(precision, relevant, strict=True))[:depth]
+            expected = sum(p for p, hit in pairs if hit) / max(depth, 1)
+            found = metrics.mean_average_precision_at_r(*asked, r=r, exclude=exclude)[query].item()
+            assert found == pytest.approx(expected)
+
+
+def test_nmi_is_one_for_separate_classes_and_small_for_noise():
+    labels = torch.arange(4).repeat_interleave(20)
+    draw = torch.Generator().manual_seed(0)
+    tight = torch.eye(4)[labels] + 0.01 * torch.randn(80, 4, generator=draw)
+    assert metrics.nmi(tight, labels, seed=0) == pytest.approx(1.0)
+    assert metrics.nmi(torch.randn(80, 4, generator=draw), labels, seed=0) < 0.3
+
+
+def test_spread_by_loop():
+    x = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pairs = [(x[i] - x[j]).norm().item() for i in range(7) for j in range(7) if i != j]
+    assert metrics.spread(x, chunk=3) == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_chance_recall_by_loop():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    expected = sum((labels.tolist().count(y) - 1) / 5 for y in labels.tolist()) / 6
+    assert metrics.chance_recall(labels) == pytest.approx(expected)
+
+
+def test_collapse_rule():
+    assert metrics.is_collapsed(0.8, 0.9, 1.0)
+    assert metrics.is_collapsed(90.0, 1.0, 0.0005)
+    assert not metrics.is_collapsed(30.0, 10.0, 0.5)
+
+
+def test_ers_of_a_perfect_and_of_a_broken_model():
+    perfect = dict.fromkeys(SUB_SCORES, 100.0) | {
+        "ca_plus": 50.0, "ca_minus": 0.0, "qa_plus": 50.0, "qa_minus": 0.0, "tma": 0.0, "es_d": 0.0,
+    }  # fmt: skip
+    broken = dict.fromkeys(SUB_SCORES, 0.0) | {"ca_minus": 100.0, "qa_minus": 100.0, "tma": 1.0, "es_d": 2.0}
+    assert ers(perfect) == 100
+    assert ers(broken) == 0
+    with pytest.raises(KeyError):
+        ers({"ca_plus": 1.0})
+
+
+def test_bootstrap_covers_the_normal_interval():
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    low, high = stats.bootstrap_mean(values, seed=1)
+    half = 1.96 * values.std(ddof=1) / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.05)
+    assert high == pytest.approx(values.mean() + half, abs=0.05)
+    assert stats.bootstrap_mean(values, seed=1) == (low, high)
+
+
+def test_t_interval_closed_form():
+    low, high = stats.t_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.302652730 / 3**0.5, 2 + 4.302652730 / 3**0.5))
+    assert stats.t_interval([1.0, 2.0]) is None
+
+
+def test_estimate_says_what_its_interval_is_over():
+    per_query = np.random.default_rng(0).random((1, 50))
+    assert stats.estimate([0.5], per_query, seed=0).over == "queries"
+    assert stats.estimate([0.5, 0.6, 0.7], per_query, seed=0).over == "seeds"
+    assert stats.estimate([0.5], None, seed=0) == (0.5, None, "")
