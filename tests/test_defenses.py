@@ -1,6 +1,5 @@
 """Defenses: what they train on, what they perturb, and that the adversary really is one."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +9,11 @@ from torch import nn
 from stages.core import losses
 from stages.core.defenses import DEFENSES
 from stages.core.defenses.base import Batch, Schedule
-from stages.core.defenses.hm import DESTINATIONS, relative_loss
+from stages.core.defenses.hm import DESTINATIONS, destination_hardness, relative_loss
 from stages.core.mining import MINERS, mine
 from stages.core.models import Backbone, Embedder
-from stages.core.training import Setting, in_mode, pair_batches, train
+from stages.core.training import in_mode
+from stages.io import registries
 
 EPS = 0.1
 
@@ -43,22 +43,19 @@ def world():
     centres = torch.rand(4, 1, 4, 4, generator=draw, dtype=torch.float64)
     noise = 0.1 * torch.rand(24, 1, 4, 4, generator=draw, dtype=torch.float64)
     images = 0.9 * centres[labels] + noise  # classes are apart, as after some training: there is hardness to raise
-    model, seen, mined = embedder(), [], []
+    model, seen = embedder(), []
     frozen, live = in_mode(model, False), in_mode(model, True)
 
     def recorded(x):
         seen.append(x)
         return live(x)
 
-    def again(embeddings):
-        mined.append(embeddings)
-        return mine(MINERS["random"], embeddings, labels, progress=0, generator=torch.Generator().manual_seed(1))
-
     with torch.no_grad():
         clean = frozen(images)
-    batch = Batch(images, clean, again(clean), again, frozen, recorded, torch.Generator().manual_seed(2))
-    mined.clear()
-    return SimpleNamespace(batch=batch, model=model, seen=seen, mined=mined, frozen=frozen)
+    draws = torch.Generator().manual_seed(2)
+    triplets = mine(MINERS["random"], clean, labels, progress=0, generator=draws)
+    batch = Batch(images, labels, clean, triplets, MINERS["hardest"], frozen, recorded, draws)
+    return SimpleNamespace(batch=batch, model=model, seen=seen, frozen=frozen)
 
 
 def schedule(step=0, progress=0.9, previous=2.0):
@@ -144,9 +141,8 @@ def test_est_shifts_every_image_and_mines_on_the_shifted(world):
     trained = DEFENSES["est"](world.batch, schedule(), eps=EPS)
     shifted = world.frozen(world.seen[-1])
     assert (losses.distance(shifted, world.batch.clean) > 0.05).all()
-    assert len(world.mined) == 1
-    assert torch.allclose(world.mined[0], shifted)
-    rows = world.batch.mine(shifted)
+    rows = world.batch.mine(shifted, 0.9)  # the batch's miner is "hardest": no draw, so it can be asked again
+    assert not torch.equal(rows.negative, world.batch.mine(world.batch.clean, 0.9).negative)
     expected = losses.triplet(*(shifted[r] for r in rows))
     assert trained.loss.item() == pytest.approx(expected.item())
 
@@ -170,6 +166,32 @@ def test_gradual_destinations(name, expected):
     assert DESTINATIONS[name](relative_loss(0.05)) == pytest.approx(expected)
     assert DESTINATIONS[name](relative_loss(2.0)) == pytest.approx(-0.2)
     assert DESTINATIONS[name](relative_loss(-1.0)) == 0
+
+
+@pytest.mark.parametrize(("name", "extra"), [("mined", 0.0), ("boundary", 0.1 * (1 - 0.5))])
+def test_mined_destinations_by_loop(world, name, extra):
+    """HM[R,H]: the destination is the hardness of the hardest negative of each anchor, plus xi (1 - lbar) for g_B."""
+    batch = world.batch._replace(miner=MINERS["random"])
+    target = destination_hardness(batch, schedule(previous=0.1), name, "hardest")
+    for i, a in enumerate(batch.triplets.anchor.tolist()):
+        others = [j for j in range(24) if batch.labels[j] != batch.labels[a]]
+        to_others = [losses.distance(batch.clean[[a]], batch.clean[[j]]).item() for j in others]
+        to_partner = losses.distance(batch.clean[[a]], batch.clean[[a + 1]]).item()
+        assert target[i].item() == pytest.approx(to_partner - min(to_others) + extra)
+
+
+def test_a_destination_mined_like_the_source_asks_for_no_perturbation(world):
+    DEFENSES["hm"](world.batch, schedule(), eps=EPS, destination="mined", destination_miner="hardest")
+    assert moved(world) == (False, False, False)
+    DEFENSES["hm"](world.batch, schedule(), eps=EPS, destination="mined", destination_miner="semihard")
+    assert moved(world) == (True, True, True)
+
+
+def test_every_destination_has_its_words():
+    """The words that params.yaml may use are the ones that the code knows."""
+    words = registries.options("hm")
+    assert set(words["destination"].choices) == {*DESTINATIONS, "mined", "boundary"}
+    assert set(words["destination_miner"].choices) <= set(MINERS)
 
 
 def test_ics_is_added_to_the_loss_but_not_to_the_memory(world):
@@ -230,49 +252,3 @@ def test_live_batchnorm_moves_in_training_passes_only():
     assert torch.equal(statistics, before)
     in_mode(model, True)(images)
     assert not torch.equal(statistics, before)
-
-
-def test_pair_batches_visit_every_image_once_with_a_classmate():
-    labels = torch.arange(5).repeat_interleave(7).numpy()
-    rows = torch.cat(list(pair_batches(labels, 8, torch.Generator().manual_seed(0))))
-    assert sorted(rows[0::2].tolist()) == list(range(35))
-    assert (labels[rows[0::2]] == labels[rows[1::2]]).all()
-    assert len(set(rows[1::2].tolist())) < 35
-    sizes = [len(batch) for batch in pair_batches(labels, 8, torch.Generator().manual_seed(0))]
-    assert sizes == [16, 16, 16, 16, 6]
-
-
-def study(defense, seed=0, epochs=3, **options):
-    """A whole training run on two-class noise; returns the rows and the weights."""
-    draw = torch.Generator().manual_seed(1)
-    labels = torch.arange(3).repeat_interleave(10).numpy()
-    images = torch.rand(30, 1, 4, 4, generator=draw, dtype=torch.float64)
-    model = embedder()
-    setting = Setting(partial(DEFENSES[defense], **options), MINERS["semihard"], EPS, 10.0, epochs, 8, 1e-3, 4e-4, seed)
-    rows = list(train(model, lambda rows, _: images[rows], labels, setting))
-    return rows, model.state_dict()
-
-
-@pytest.mark.parametrize("name", list(DEFENSES))
-def test_training_repeats_itself_and_depends_on_the_seed(name):
-    first, again, other = study(name), study(name), study(name, seed=1)
-    assert first[0] == again[0]
-    assert all(torch.equal(first[1][key], again[1][key]) for key in first[1])
-    assert not all(torch.equal(first[1][key], other[1][key]) for key in first[1])
-
-
-def test_training_lowers_the_clean_loss():
-    rows, _ = study("vanilla", epochs=25)
-    assert rows[-1].loss < 0.5 * rows[0].loss
-
-
-def test_a_loss_that_is_not_finite_stops_training():
-    def broken(batch, state, *, eps):
-        trained = DEFENSES["vanilla"](batch, state, eps=eps)
-        return trained._replace(loss=trained.loss * float("nan"))
-
-    labels = torch.arange(3).repeat_interleave(10).numpy()
-    setting = Setting(broken, MINERS["random"], EPS, 10.0, 1, 8, 1e-3, 0.0, 0)
-    images = torch.rand(30, 1, 4, 4, dtype=torch.float64)
-    with pytest.raises(FloatingPointError, match="epoch 0"):
-        list(train(embedder(), lambda rows, _: images[rows], labels, setting))

@@ -46,6 +46,14 @@ BAD = {
         lambda p: p["defenses"]["act"]["options"].update(steps=1.5),
         "defenses.act.options.steps: 1.5 is not of type int",
     ),
+    "option outside its choices": (
+        lambda p: p["defenses"]["hm"]["options"].update(destination="lga"),
+        "defenses.hm.options.destination: 'lga' is not of type Literal['linear_gradual', 'squared_gradual'",
+    ),
+    "empty list option": (
+        lambda p: p["defenses"]["ca_tride"]["options"].update(phases=[]),
+        "defenses.ca_tride.options.phases: [] is not of type Sequence[Literal['candidates', 'anchors']]",
+    ),
     "per-dataset option without default": (
         lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"cars": 9.5}),
         "defenses.ca_tride.options.lam: key 'default' is missing",

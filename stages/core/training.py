@@ -4,7 +4,6 @@ Every draw comes from a generator named by (seed, epoch, step), so a step depend
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -77,13 +76,12 @@ def train_step(
     """Loss to minimise, logged values and adversarial triplet loss of one batch; (None, None, ...) without triplets."""
     frozen, live = in_mode(model, False), in_mode(model, True)
     draws = generator(setting.seed, "step", schedule.step)
-    miner = partial(mine, setting.miner, progress=schedule.progress, generator=draws)
     with torch.no_grad():
         clean = frozen(images)
-    triplets = miner(clean, labels)
+    triplets = mine(setting.miner, clean, labels, progress=schedule.progress, generator=draws)
     if not len(triplets.anchor):
         return None, None, schedule.previous_loss
-    batch = Batch(images, clean, triplets, lambda embeddings: miner(embeddings, labels), frozen, live, draws)
+    batch = Batch(images, labels, clean, triplets, setting.miner, frozen, live, draws)
     trained = setting.defense(batch, schedule, eps=setting.eps)
     anchor, positive, negative = batch.clean_triplet()
     row = EpochRow(

@@ -120,10 +120,7 @@ def _known(key: str, word: str, known: list[str]) -> None:
         raise UserError(f"{FILE}: {key}: {word!r} is not there; {choose(word, known)}")
 
 
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "Sequence[str]": (list,)}
-
-
-def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, str]) -> None:
+def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, registries.Option]) -> None:
     for name, value in options.items():
         if name not in known:
             raise UserError(f"{FILE}: {key}: unknown key {name!r}; {choose(name, list(known) or ['no options'])}")
@@ -131,8 +128,8 @@ def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, str
         if "default" not in values:
             raise UserError(f"{FILE}: {key}.{name}: key 'default' is missing; add it")
         for one in values.values():
-            if isinstance(one, bool) or not isinstance(one, _KINDS[known[name]]):
-                raise UserError(f"{FILE}: {key}.{name}: {one!r} is not of type {known[name]}; change it")
+            if not known[name].admits(one):
+                raise UserError(f"{FILE}: {key}.{name}: {one!r} is not of type {known[name].kind}; change it")
 
 
 def dataset(params: Params, name: str) -> Params:

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import NamedTuple
 
 CORE = Path(__file__).parent.parent / "core"
 IO = Path(__file__).parent
@@ -22,12 +23,44 @@ def names(module: Path, registry: str) -> list[str]:
     raise KeyError(f"{module} defines no dict literal {registry}")
 
 
-def options(method: str) -> dict[str, str]:
-    """Keyword-only arguments of the defense ``method`` and their annotations, ``eps`` left out (training gives it)."""
+class Option(NamedTuple):
+    """What an option takes: ``kind`` is the annotation, ``types`` of one value, ``choices`` of a Literal, ``many``."""
+
+    kind: str
+    types: tuple[type, ...]
+    choices: tuple[str, ...]
+    many: bool
+
+    def admits(self, value: object) -> bool:
+        """Whether ``value``, as read from YAML, fits."""
+        if self.many:
+            return isinstance(value, list) and bool(value) and all(self._one(item) for item in value)
+        return self._one(value)
+
+    def _one(self, value: object) -> bool:
+        right_type = isinstance(value, self.types) and not isinstance(value, bool)
+        return right_type and (not self.choices or value in self.choices)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "Literal": (str,)}
+
+
+def _option(annotation: ast.expr) -> Option:
+    many = isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Sequence"
+    inner = annotation.slice if isinstance(annotation, ast.Subscript) and many else annotation
+    choices = ast.literal_eval(inner.slice) if isinstance(inner, ast.Subscript) else ()
+    name = ast.unparse(inner.value if isinstance(inner, ast.Subscript) else inner)
+    return Option(ast.unparse(annotation), _TYPES[name], choices, many)
+
+
+def options(method: str) -> dict[str, Option]:
+    """Keyword-only arguments of the defense ``method``, ``eps`` left out (training gives it).
+
+    They are annotated int, float, str, Literal["a", "b"] or Sequence of one of these.
+    """
     module = ast.parse((CORE / "defenses" / f"{method}.py").read_text())
     function = next(node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == method)
-    arguments = {arg.arg: ast.unparse(arg.annotation) for arg in function.args.kwonlyargs if arg.annotation}
-    return {name: kind for name, kind in arguments.items() if name != "eps"}
+    return {arg.arg: _option(arg.annotation) for arg in function.args.kwonlyargs if arg.annotation and arg.arg != "eps"}
 
 
 def defenses() -> list[str]:

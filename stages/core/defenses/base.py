@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stages.core.mining import Triplets
+from stages.core.mining import Miner, Triplets, mine
 
 
 class Batch(NamedTuple):
@@ -14,16 +14,21 @@ class Batch(NamedTuple):
 
     ``frozen`` embeds in evaluation mode (for perturbing), ``live`` in training mode (for the trained loss); both map
     images in [0, 1] to unit-norm embeddings. ``clean`` holds the evaluation-mode embeddings of ``images`` and
-    ``triplets`` what the block's miner chose on them. ``mine`` runs the same miner on other embeddings of the batch.
+    ``triplets`` what the block's ``miner`` chose on them.
     """
 
     images: Tensor
+    labels: Tensor
     clean: Tensor
     triplets: Triplets
-    mine: Callable[[Tensor], Triplets]
+    miner: Miner
     frozen: Callable[[Tensor], Tensor]
     live: Callable[[Tensor], Tensor]
     generator: torch.Generator
+
+    def mine(self, embeddings: Tensor, progress: float, *, miner: Miner | None = None) -> Triplets:
+        """Mine triplets on any embeddings of this batch, with its own miner or another one."""
+        return mine(miner or self.miner, embeddings, self.labels, progress=progress, generator=self.generator)
 
     def clean_triplet(self) -> tuple[Tensor, Tensor, Tensor]:
         """Evaluation-mode embeddings (B, D) of the mined anchors, positives and negatives."""

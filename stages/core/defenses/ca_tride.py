@@ -6,6 +6,7 @@ function of the step, and the auxiliary term is always part of the trained loss,
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,7 @@ def ca_tride(
     lam: float = 10.0,
     steps: int = 16,
     alpha_over_eps: float = 0.125,
-    phases: Sequence[str] = ("candidates", "anchors"),
+    phases: Sequence[Literal["candidates", "anchors"]] = ("candidates", "anchors"),
     auxiliary_weight: float = 0.5,
 ) -> Trained:
     """Train the decoupled triplet loss on (a, p~, n~) and (a~, p, n) in turn (method.md 2.5).

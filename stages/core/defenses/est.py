@@ -30,6 +30,6 @@ def est(batch: Batch, schedule: Schedule, *, eps: float, steps: int = 8, alpha_o
         batch.frozen, batch.images, batch.clean, batch.generator, eps=eps, alpha=alpha_over_eps * eps, steps=steps
     )
     embeddings = batch.live(shifted)
-    anchor, positive, negative = (embeddings[rows] for rows in batch.mine(embeddings))
+    anchor, positive, negative = (embeddings[rows] for rows in batch.mine(embeddings, schedule.progress))
     loss = triplet(anchor, positive, negative)
     return Trained(loss, loss.detach())

@@ -1,6 +1,7 @@
 """Hardness manipulation (HM): raise every triplet's hardness to a destination, perturbing all three images."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from stages.core.defenses.base import Batch, Schedule, Trained
 from stages.core.losses import MARGIN, hardness, intra_class_structure, triplet
+from stages.core.mining import MINERS
 from stages.core.pgd import Embed, pgd
 
 
@@ -16,7 +18,7 @@ def relative_loss(previous_loss: float, bound: float = MARGIN) -> float:
     return min(max(previous_loss, 0.0), bound) / bound
 
 
-# Destination hardness as a function of lbar: the gradual adversaries and constants of the HM paper.
+# Destination hardness as a function of lbar: the gradual adversaries and the constants of the HM paper.
 DESTINATIONS: dict[str, Callable[[float], float]] = {
     "linear_gradual": lambda lbar: -MARGIN * lbar,
     "squared_gradual": lambda lbar: -MARGIN * lbar**2,
@@ -25,6 +27,30 @@ DESTINATIONS: dict[str, Callable[[float], float]] = {
     "minus_half_margin": lambda lbar: -MARGIN / 2,
     "minus_margin": lambda lbar: -MARGIN,
 }
+
+
+BOUNDARY_XI = 0.1  # g_B adds xi (1 - lbar) to a mined destination
+
+
+def destination_hardness(
+    batch: Batch, schedule: Schedule, destination: str, destination_miner: str
+) -> Tensor | float | None:
+    """H_D of one batch: a number, one value per triplet (B,), or None for "do not perturb" (method.md 2.4).
+
+    ``destination`` is a key of DESTINATIONS, or "mined": the hardness of the triplets that ``destination_miner``
+    chooses on the same anchors, or "boundary": the same plus xi (1 - lbar). A destination mined like the source asks
+    for no perturbation.
+    """
+    lbar = relative_loss(schedule.previous_loss)
+    if destination in DESTINATIONS:
+        return DESTINATIONS[destination](lbar)
+    miner = MINERS[destination_miner]
+    if miner is batch.miner:
+        return None
+    rows = batch.mine(batch.clean, schedule.progress, miner=miner)
+    anchor, positive, negative = (batch.clean[chosen] for chosen in rows)
+    mined = hardness(anchor, positive, negative)
+    return mined if destination == "mined" else mined + BOUNDARY_XI * (1 - lbar)
 
 
 def raise_hardness(
@@ -62,18 +88,30 @@ def hm(
     eps: float,
     steps: int = 8,
     alpha_over_eps: float = 0.125,
-    destination: str = "linear_gradual",
+    destination: Literal[
+        "linear_gradual",
+        "squared_gradual",
+        "root_gradual",
+        "zero",
+        "minus_half_margin",
+        "minus_margin",
+        "mined",
+        "boundary",
+    ] = "linear_gradual",
+    destination_miner: Literal["random", "semihard", "softhard", "distance_weighted", "hardest"] = "semihard",
     ics_weight: float = 0.0,
 ) -> Trained:
     """Train L_T(a~, p~, n~; 0.2) + ics_weight * ICS(a, a~, p) (method.md 2.4).
 
-    ``destination`` names the target hardness; the gradual ones follow the previous step's adversarial triplet loss.
+    ``destination`` and ``destination_miner`` name the target hardness, see ``destination_hardness``; the gradual ones
+    follow the previous step's adversarial triplet loss.
     """
-    anchors, positives, negatives = batch.triplet_images()
-    target = DESTINATIONS[destination](relative_loss(schedule.previous_loss))
-    perturbed = raise_hardness(
-        batch.frozen, anchors, positives, negatives, target, eps=eps, alpha=alpha_over_eps * eps, steps=steps
-    )
+    anchors, positives, negatives = perturbed = batch.triplet_images()
+    target = destination_hardness(batch, schedule, destination, destination_miner)
+    if target is not None:
+        perturbed = raise_hardness(
+            batch.frozen, anchors, positives, negatives, target, eps=eps, alpha=alpha_over_eps * eps, steps=steps
+        )
     if not ics_weight:
         loss = triplet(*batch.live_triplet(*perturbed))
         return Trained(loss, loss.detach())
