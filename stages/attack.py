@@ -107,15 +107,22 @@ def example_rows(image_ids: NDArray[np.int64]) -> set[int]:
 
 
 def summary(table: pd.DataFrame, names: list[str]) -> dict[str, object]:
-    """Means over queries before and after, and the checks that the attack attacked."""
+    """Means over queries before and after, and the checks that the attack attacked.
+
+    ``zero_gradients``: share of pixels and steps without gradient; ``largest_change``: L-infinity norm over all images;
+    ``improved``: share of queries whose objective ended lower; ``stuck``: share of queries with mostly zero gradients
+    that did not improve.
+    """
     metrics = {
         name: {"before": float(table[f"{name}_before"].mean()), "after": float(table[f"{name}_after"].mean())}
         for name in names
     }
+    improved = table["objective_after"] < table["objective_before"]
     checks = {
         "zero_gradients": float(table["zero_gradients"].mean()),
         "largest_change": float(table["largest_change"].max()),
-        "improved": float((table["objective_after"] < table["objective_before"]).mean()),
+        "improved": float(improved.mean()),
+        "stuck": float((~improved & (table["zero_gradients"] > 0.5)).mean()),
         "objective_before": float(table["objective_before"].mean()),
         "objective_after": float(table["objective_after"].mean()),
     }

@@ -1,159 +1,108 @@
-"""Stage 6: scores, tables and the page, from exactly the configured matrix."""
+"""Stage 6: scores, tables, comparison and the page, from exactly the configured matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from stages.io import artifacts, cli
-from stages.io.errors import UserError
 from stages.io.params import Params
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.core.stats import Estimate
     from stages.core.tables import Row
+    from stages.io.results import Model
 
 TEMPLATE = Path(__file__).parents[1] / "workflow" / "report" / "index.html.j2"
-SHRUNK_BELOW = 0.1  # a spread under this is marked: ERS rewards shrinking
+HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # metrics.json, for `dvc metrics`
+
+Models = dict[str, dict[str, list["Model"]]]  # by dataset and defense, one per seed
 
 
-class Cell(NamedTuple):
-    """One model's figures: ``values`` by metric, and ``per_query`` (one row per test image) for means."""
-
-    values: dict[str, float]
-    per_query: pd.DataFrame
-
-
-def metric_name(metric: str, attack: str) -> str:
-    """Name of an attack's metric in scores.csv: plain for the standard nine blocks, ``metric:block`` for others."""
-    return metric if metric == attack or metric.startswith(f"{attack}_") else f"{metric}:{attack}"
-
-
-def read_table(path: Path, command: str) -> pd.DataFrame:
-    """Read a per-query parquet file.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    import pandas as pd
-
-    artifacts.require(path, command)
-    try:
-        return pd.read_parquet(path)
-    except Exception as error:  # pyarrow raises its own family of errors
-        problem = str(error).split("\n")[0]
-        raise UserError(f"{path}: damaged ({problem}); delete it and run `{command}`") from None
-
-
-def collect(dataset: str, defense: str, seed: int, attacks: list[str]) -> Cell:
-    """Read one model's results and compute what follows from them: ERS and the collapse mark."""
-    import pandas as pd
-
-    from stages.core.metrics import is_collapsed
-    from stages.core.scores import SUB_SCORES, ers
-
-    folder, words = artifacts.result_dir(dataset, defense, seed), f"{dataset} {defense} {seed}"
-    command = f"python -m stages.evaluate {words}"
-    benign = artifacts.load_json(folder / "benign.json", command)["metrics"]
-    values = dict(benign)
-    columns = dict(read_table(folder / "benign.parquet", command).drop(columns="image_id").items())
-    for attack in attacks:
-        command = f"python -m stages.attack {words} {attack}"
-        table = read_table(folder / f"{attack}.parquet", command)
-        for metric, value in artifacts.load_json(folder / f"{attack}.json", command)["metrics"].items():
-            values[metric_name(metric, attack)] = value["after"]
-            columns[metric_name(metric, attack)] = table[f"{metric}_after"]
-    if all(name in values for name in SUB_SCORES):
-        values["ers"] = ers(values)
-        columns["ers"] = ers(columns)  # the score is linear: it applies per query
-    values["collapsed"] = float(is_collapsed(benign["recall_at_1"], benign["chance"], benign["spread"]))
-    return Cell(values, pd.DataFrame(columns))
-
-
-def mark(cells: list[Cell]) -> str:
-    """ "collapsed" or "shrunk" where any seed is."""
-    if any(cell.values["collapsed"] for cell in cells):
-        return "collapsed"
-    return "shrunk" if any(cell.values["spread"] < SHRUNK_BELOW for cell in cells) else ""
-
-
-def table_rows(labels: Mapping[str, str], columns: list[str], cells: Mapping[str, list[Cell]]) -> list[Row]:
-    """The rows of one table for one dataset; ``cells`` holds each defense's models, one per seed."""
-    import numpy as np
-
-    from stages.core.seeding import seed_of
+def table_rows(
+    block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: pd.DataFrame
+) -> list[Row]:
+    """The rows of one table block for one dataset."""
+    from stages.core.comparison import verdict
     from stages.core.stats import estimate
-    from stages.core.tables import Row
+    from stages.core.tables import Row, column
+    from stages.io.published import lookup
+    from stages.io.results import mark
 
     rows = []
-    for defense, label in labels.items():
-        models = cells.get(defense, [])
-        found: dict[str, Estimate | None] = {}
-        for name in columns:
-            if not models or name not in models[0].values:
-                found[name] = None
-                continue
-            known = name in models[0].per_query
-            per_query = np.stack([model.per_query[name].to_numpy() for model in models]) if known else None
-            values = [model.values[name] for model in models]
-            found[name] = estimate(values, per_query, seed=seed_of("bootstrap", name))
-        rows.append(Row(label, mark(models) if models else "", found))
+    for defense, row in block["rows"].items():
+        found = models.get(defense, [])
+        cells, printed, verdicts = {}, {}, {}
+        for name in block["columns"]:
+            known = bool(found) and name in found[0].values
+            draws = [model.draws[name] for model in found if name in model.draws]
+            cells[name] = estimate([model.values[name] for model in found], draws) if known else None
+            where = block.get("published")
+            printed[name] = lookup(published, where, dataset, row.get("published"), name) if where else None
+            slack = block.get("tolerance", 0) / 100 * column(name).span
+            verdicts[name] = verdict(printed[name], cells[name], slack)
+        rows.append(Row(row["label"], mark(found) if found else "", cells, printed, verdicts))
     return rows
 
 
 def report(params: Params) -> list[Path]:
-    """Write reports/scores.csv, metrics.json, index.html and tables/."""
+    """Write reports/scores.csv, comparison.csv, metrics.json, index.html, tables/ and figures/."""
     cli.limit_threads(1)
     import pandas as pd
 
     from stages.core import tables
+    from stages.io import figures, published, results
 
-    run = params["run"]
-    cells = {
+    run, printed = params["run"], published.read()
+    models: Models = {
         dataset: {
-            defense: [collect(dataset, defense, seed, run["attacks"]) for seed in run["seeds"]]
+            defense: [results.read_model(dataset, defense, seed, run["attacks"]) for seed in run["seeds"]]
             for defense in run["defenses"]
         }
         for dataset in run["datasets"]
     }
     cli.log.info("read %d models", len(run["datasets"]) * len(run["defenses"]) * len(run["seeds"]))
-    scores = [
-        {"dataset": dataset, "defense": defense, "seed": seed, "metric": metric, "value": value}
-        for dataset, by_defense in cells.items()
-        for defense, models in by_defense.items()
-        for seed, cell in zip(run["seeds"], models, strict=True)
-        for metric, value in sorted(cell.values.items())
-    ]
-    sections = []
-    files = [artifacts.REPORTS / name for name in ("scores.csv", "metrics.json", "index.html")]
-    folder = artifacts.REPORTS / "tables"
-    with artifacts.writing(*files) as (scores_path, metrics_path, page_path), artifacts.replacing(folder) as draft:
+    reports = artifacts.REPORTS
+    files = [reports / name for name in ("scores.csv", "comparison.csv", "metrics.json", "index.html")]
+    sections, comparison = [], []
+    with (
+        artifacts.writing(*files) as (scores_path, comparison_path, metrics_path, page_path),
+        artifacts.replacing(reports / "tables") as table_folder,
+        artifacts.replacing(reports / "figures") as figure_folder,
+    ):
         for name, block in params["tables"].items():
-            columns, title = block["columns"], block["title"]
-            by_dataset = {dataset: table_rows(block["rows"], columns, found) for dataset, found in cells.items()}
-            pages = [(f"{title}: {dataset}", rows) for dataset, rows in by_dataset.items()]
+            columns, intervals = block["columns"], block["intervals"]
+            by_dataset = {dataset: table_rows(block, dataset, found, printed) for dataset, found in models.items()}
+            pages = [(f"{block['title']}: {dataset}", rows) for dataset, rows in by_dataset.items()]
             tidy = pd.concat([tables.tidy(dataset, rows, columns) for dataset, rows in by_dataset.items()])
-            write_csv(tidy, draft / f"{name}.csv")
+            write_csv(tidy, table_folder / f"{name}.csv")
+            if "published" in block:
+                comparison.append(tidy.assign(table=name, tolerance_percent=block["tolerance"]))
             for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
-                shown = [write(heading, rows, columns, block["intervals"]) for heading, rows in pages]
-                (draft / f"{name}.{suffix}").write_text("\n".join(shown))
-            sections += [
-                {
-                    "name": name,
-                    "title": heading,
-                    "columns": {column: tables.COLUMNS[column] for column in columns},
-                    "rows": rows,
-                    "best": {column: tables.best(rows, column) for column in columns},
-                }
-                for heading, rows in pages
-            ]
+                shown = [write(heading, rows, columns, intervals) for heading, rows in pages]
+                (table_folder / f"{name}.{suffix}").write_text("\n".join(shown))
+            sections += [section(name, heading, rows, columns) for heading, rows in pages]
+        for dataset, by_defense in models.items():
+            curves = {defense: [model.history for model in found] for defense, found in by_defense.items()}
+            figures.save(figures.histories(curves, f"Training on {dataset}"), figure_folder / f"history_{dataset}.svg")
+        scores = score_rows(models, run["seeds"])
         write_csv(pd.DataFrame(scores), scores_path)
-        artifacts.dump_json(summary(scores), metrics_path)
-        page_path.write_text(page(run, sections))
-    return [*files, *sorted(folder.iterdir())]
+        compared = pd.concat(comparison) if comparison else pd.DataFrame(columns=["table"])
+        write_csv(compared[["table", *(name for name in compared if name != "table")]], comparison_path)
+        artifacts.dump_json(headline(scores), metrics_path)
+        failed = [
+            check
+            for dataset, by_defense in models.items()
+            for defense, found in by_defense.items()
+            for seed, model in zip(run["seeds"], found, strict=True)
+            for check in results.failed_checks(dataset, defense, seed, model)
+        ]
+        page_path.write_text(page(run=run, sections=sections, failed_checks=failed))
+    for check in failed:
+        cli.log.info("look at %s %s %s %s: %s", *check)
+    return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -161,23 +110,49 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def summary(scores: list[dict[str, object]]) -> dict[str, object]:
-    """The headline metrics as nested mappings for `dvc metrics`: dataset, defense, seed, metric."""
-    nested: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
+def score_rows(models: Models, seeds: list[int]) -> list[dict[str, Any]]:
+    """scores.csv: one row per dataset, defense, seed and metric."""
+    return [
+        {"dataset": dataset, "defense": defense, "seed": seed, "metric": metric, "value": value}
+        for dataset, by_defense in models.items()
+        for defense, found in by_defense.items()
+        for seed, model in zip(seeds, found, strict=True)
+        for metric, value in sorted(model.values.items())
+    ]
+
+
+def headline(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """The headline metrics as nested mappings: dataset, defense, seed, metric."""
+    nested: dict[str, Any] = {}
     for score in scores:
-        if score["metric"] in {"recall_at_1", "ers", "spread", "collapsed"}:
-            by_seed = nested.setdefault(str(score["dataset"]), {}).setdefault(str(score["defense"]), {})
-            by_seed.setdefault(str(score["seed"]), {})[str(score["metric"])] = score["value"]
-    return nested  # type: ignore[return-value]
+        if score["metric"] in HEADLINE:
+            by_seed = nested.setdefault(score["dataset"], {}).setdefault(score["defense"], {})
+            by_seed.setdefault(str(score["seed"]), {})[score["metric"]] = score["value"]
+    return nested
 
 
-def page(run: Mapping[str, list[object]], sections: list[dict[str, object]]) -> str:
+def section(name: str, heading: str, rows: list[Row], columns: list[str]) -> dict[str, Any]:
+    """What the page needs of one table for one dataset."""
+    from stages.core import tables
+
+    return {
+        "name": name,
+        "title": heading,
+        "columns": {column: tables.column(column) for column in columns},
+        "rows": rows,
+        "best": {column: tables.best(rows, column) for column in columns},
+        "notes": tables.notes(columns),
+        "ran": any(cell is not None for row in rows for cell in row.cells.values()),
+    }
+
+
+def page(**content: object) -> str:
     """The HTML page, self-contained."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATE.parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template(TEMPLATE.name).render(run=run, sections=sections)
+    return environment.get_template(TEMPLATE.name).render(**content)
 
 
 def main() -> None:

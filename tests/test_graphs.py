@@ -41,23 +41,23 @@ def dvc_jobs(project):
     return jobs
 
 
-def listed(jobs, tables):
-    """The report's folders `results` and `reports/tables` of DVC as the files that Snakemake lists.
+def listed(jobs, params):
+    """The report's folders in DVC (`models`, `results`, `reports/...`) as the files that Snakemake lists.
 
     DVC cannot list an expansion in one stage, and Snakemake would leave a timestamp file in a folder of its own.
     """
     report = jobs["python -m stages.report"]
-    if "reports/tables" in report["outputs"]:
-        files = {f"reports/tables/{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")}
-        report["outputs"] = sorted(files | (set(report["outputs"]) - {"reports/tables"}))
+    files = {f"reports/tables/{name}.{kind}" for name in params["tables"] for kind in ("csv", "md", "tex")}
+    files |= {f"reports/figures/history_{dataset}.svg" for dataset in params["run"]["datasets"]}
+    report["outputs"] = sorted(files | (set(report["outputs"]) - {"reports/tables", "reports/figures"}))
     if "results" in report["inputs"]:
         made = {
             name
             for job in jobs.values()
             for name in job["outputs"]
-            if name.startswith("results/") and name.endswith((".json", ".parquet"))
+            if name.startswith(("results/", "models/")) and name.endswith((".json", ".parquet", "history.csv"))
         }
-        report["inputs"] = sorted(made | (set(report["inputs"]) - {"results"}))
+        report["inputs"] = sorted(made | (set(report["inputs"]) - {"results", "models"}))
     return jobs
 
 
@@ -80,8 +80,8 @@ def graph(project):
 @pytest.mark.parametrize("change", [lambda params: None, enlarge], ids=["default", "large"])
 def test_both_graphs_are_the_same(graph, change):
     graph.edit(change)
-    tables = yaml.safe_load((graph.folder / "params.yaml").read_text())["tables"]
-    snakemake, dvc = snakemake_jobs(graph), listed(dvc_jobs(graph), tables)
+    params = yaml.safe_load((graph.folder / "params.yaml").read_text())
+    snakemake, dvc = snakemake_jobs(graph), listed(dvc_jobs(graph), params)
     assert sorted(snakemake) == sorted(dvc)
     for command, job in snakemake.items():
         assert job == dvc[command], command

@@ -61,10 +61,13 @@ BAD = {
     "unknown family": (lambda p: p["attacks"]["es"].update(family="embed"), "attacks.es.family: no file embed.py"),
     "unknown reader": (lambda p: p["datasets"]["digits"].update(reader="digit"), "datasets.digits.reader: 'digit'"),
     "unknown column": (
-        lambda p: p["tables"]["main"]["columns"].append("erz"),
-        "tables.main.columns: 'erz' is not there",
+        lambda p: p["tables"]["ars"]["columns"].append("erz"),
+        "tables.ars.columns: 'erz' is not there",
     ),
-    "unknown row": (lambda p: p["tables"]["main"]["rows"].update(foo="Foo"), "tables.main.rows: 'foo' is not there"),
+    "unknown row": (
+        lambda p: p["tables"]["main"]["rows"].update(foo={"label": "Foo"}),
+        "tables.main.rows: 'foo' is not there",
+    ),
     "crop over side": (lambda p: p["datasets"]["digits"].update(crop=9), "datasets.digits.crop: 9 is larger than side"),
     "path in a name": (lambda p: p["datasets"].update({"../x": p["datasets"]["digits"]}), "datasets: '../x' does not"),
     "not a mapping": (lambda p: p.update(run=[1]), "run: [1] is not of type 'object'"),
@@ -116,7 +119,7 @@ def test_options_resolve_by_dataset_and_profiles_merge():
         (("validate", "digits"), "data/digits/images.npy: missing; run `python -m stages.prepare digits` first"),
         (("evaluate", "digits", "act", 0), "model.safetensors: missing; run `python -m stages.train digits act 0`"),
         (("attack", "digits", "act", 0, "qa"), "attacks: no block named 'qa'"),
-        (("report",), "benign.json: missing; run `python -m stages.evaluate digits vanilla 0` first"),
+        (("report",), "history.csv: missing; run `python -m stages.train digits vanilla 0` first"),
     ],
 )
 def test_bad_words_and_missing_inputs(project, words, expected):

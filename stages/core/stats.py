@@ -6,35 +6,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+_AT_A_TIME = 50  # resamples drawn together, to bound memory on large test sets
+
 
 class Interval(NamedTuple):
     """A closed interval on the scale of the quantity it belongs to."""
 
     low: float
     high: float
-
-
-def bootstrap_mean(
-    values: NDArray[np.floating], *, seed: int, resamples: int = 2000, confidence: float = 0.95
-) -> Interval:
-    """Percentile bootstrap interval of the mean over queries, ``values`` (Q,) with one value per query."""
-    values = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)]
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(float(low), float(high))
-
-
-def t_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval | None:
-    """Student t-interval of the mean over seeds; None with fewer than three values."""
-    from scipy.stats import t
-
-    if len(values) < 3:
-        return None
-    sample = np.asarray(values, dtype=np.float64)
-    half = float(t.ppf((1 + confidence) / 2, len(sample) - 1)) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return Interval(float(sample.mean() - half), float(sample.mean() + half))
 
 
 class Estimate(NamedTuple):
@@ -45,13 +26,47 @@ class Estimate(NamedTuple):
     over: str
 
 
-def estimate(values: Sequence[float], per_query: NDArray[np.floating] | None, *, seed: int) -> Estimate:
+def resampled_means(values: NDArray[np.floating], *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """Column means of ``values`` (Q, M) over resampled queries, (resamples, M).
+
+    All columns, and all calls with the same seed and Q, see the same resamples: so scores made of several columns and
+    averages over models are resampled jointly.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    rng, queries = np.random.default_rng(seed), len(values)
+    means = np.empty((resamples, values.shape[1]))
+    for start in range(0, resamples, _AT_A_TIME):
+        count = min(_AT_A_TIME, resamples - start)
+        drawn = rng.integers(0, queries, (count, queries))
+        weights = np.stack([np.bincount(row, minlength=queries) for row in drawn])
+        means[start : start + count] = weights @ values / queries
+    return means
+
+
+def percentile_interval(draws: NDArray[np.floating], confidence: float = CONFIDENCE) -> Interval:
+    """Percentile bootstrap interval from resampled figures (R,)."""
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+    """Student t-interval of the mean over seeds; None with fewer than three values."""
+    from scipy.stats import t
+
+    if len(values) < 3:
+        return None
+    sample = np.asarray(values, dtype=np.float64)
+    half = float(t.ppf((1 + confidence) / 2, len(sample) - 1)) * sample.std(ddof=1) / np.sqrt(len(sample))
+    return Interval(float(sample.mean() - half), float(sample.mean() + half))
+
+
+def estimate(values: Sequence[float], draws: Sequence[NDArray[np.floating]]) -> Estimate:
     """Estimate one figure of the tables.
 
     Args:
         values: one value per seed.
-        per_query: (seeds, queries) whose mean it is, or None for figures that are not means over queries.
-        seed: of the bootstrap.
+        draws: for each seed its resampled values (R,), or nothing for figures that are not made of query means.
 
     Returns:
         With three seeds or more a t-interval over seeds, else a bootstrap over queries of the mean over seeds.
@@ -60,6 +75,6 @@ def estimate(values: Sequence[float], per_query: NDArray[np.floating] | None, *,
     over_seeds = t_interval(values)
     if over_seeds is not None:
         return Estimate(mean, over_seeds, "seeds")
-    if per_query is not None:
-        return Estimate(mean, bootstrap_mean(np.asarray(per_query).mean(axis=0), seed=seed), "queries")
+    if draws:
+        return Estimate(mean, percentile_interval(np.mean(draws, axis=0)), "queries")
     return Estimate(mean, None, "")

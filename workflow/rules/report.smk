@@ -1,31 +1,41 @@
 # The tables and the page, from exactly the configured matrix.
 
 
-def results(*names):
-    """Result files of every model of the run."""
+def of_all_models(root, names):
+    """Files of every model of the run."""
     run = config["run"]
-    models = expand("results/{dataset}/{defense}/{seed}", dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"])
-    return [f"{folder}/{name}" for folder in models for name in names]
+    folder = root + "/{dataset}/{defense}/{seed}/{name}"
+    return expand(folder, dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"], name=names)
 
 
 rule report:
     """Compute scores and intervals, and write tables and the page."""
     input:
-        benign=results("benign.json", "benign.parquet"),
-        attacks=results(*(f"{attack}.{kind}" for attack in config["run"]["attacks"] for kind in ("json", "parquet"))),
+        benign=of_all_models("results", ["benign.json", "benign.parquet"]),
+        attacks=of_all_models(
+            "results", [f"{attack}.{kind}" for attack in config["run"]["attacks"] for kind in ("json", "parquet")]
+        ),
+        histories=of_all_models("models", ["history.csv"]),
         template="workflow/report/index.html.j2",
+        published="workflow/reference/published.csv",
         code=[
             "stages/report.py",
+            "stages/core/comparison.py",
             "stages/core/metrics.py",
             "stages/core/scores.py",
             "stages/core/seeding.py",
             "stages/core/stats.py",
             "stages/core/tables.py",
+            "stages/io/figures.py",
+            "stages/io/published.py",
+            "stages/io/results.py",
         ],
     output:
         scores="reports/scores.csv",
         metrics="reports/metrics.json",
+        comparison="reports/comparison.csv",
         page="reports/index.html",
+        figures=expand("reports/figures/history_{dataset}.svg", dataset=config["run"]["datasets"]),
         tables=expand("reports/tables/{table}.{kind}", table=config["tables"], kind=["csv", "md", "tex"]),
     params:
         depends=depends("run", "tables"),

@@ -33,7 +33,7 @@ BOUNDARY_XI = 0.1  # g_B adds xi (1 - lbar) to a mined destination
 
 
 def destination_hardness(
-    batch: Batch, schedule: Schedule, destination: str, destination_miner: str
+    batch: Batch, schedule: Schedule, destination: str, destination_miner: str, loss_bound: float = MARGIN
 ) -> Tensor | float | None:
     """H_D of one batch: a number, one value per triplet (B,), or None for "do not perturb" (method.md 2.4).
 
@@ -41,7 +41,7 @@ def destination_hardness(
     chooses on the same anchors, or "boundary": the same plus xi (1 - lbar). A destination mined like the source asks
     for no perturbation.
     """
-    lbar = relative_loss(schedule.previous_loss)
+    lbar = relative_loss(schedule.previous_loss, loss_bound)
     if destination in DESTINATIONS:
         return DESTINATIONS[destination](lbar)
     miner = MINERS[destination_miner]
@@ -99,15 +99,17 @@ def hm(
         "boundary",
     ] = "linear_gradual",
     destination_miner: Literal["random", "semihard", "softhard", "distance_weighted", "hardest"] = "semihard",
+    loss_bound: float = MARGIN,
     ics_weight: float = 0.0,
+    ics_margin: float = 0.0,
 ) -> Trained:
     """Train L_T(a~, p~, n~; 0.2) + ics_weight * ICS(a, a~, p) (method.md 2.4).
 
     ``destination`` and ``destination_miner`` name the target hardness, see ``destination_hardness``; the gradual ones
-    follow the previous step's adversarial triplet loss.
+    follow the previous step's adversarial triplet loss, bounded by ``loss_bound`` (the paper's u).
     """
     anchors, positives, negatives = perturbed = batch.triplet_images()
-    target = destination_hardness(batch, schedule, destination, destination_miner)
+    target = destination_hardness(batch, schedule, destination, destination_miner, loss_bound)
     if target is not None:
         perturbed = raise_hardness(
             batch.frozen, anchors, positives, negatives, target, eps=eps, alpha=alpha_over_eps * eps, steps=steps
@@ -118,5 +120,5 @@ def hm(
     embeddings = batch.live(torch.cat([*perturbed, anchors, positives]))
     anchor, positive, negative, anchor_clean, positive_clean = embeddings.chunk(5)
     loss = triplet(anchor, positive, negative)
-    structure = intra_class_structure(anchor_clean, anchor, positive_clean)
+    structure = intra_class_structure(anchor_clean, anchor, positive_clean, ics_margin)
     return Trained(loss + ics_weight * structure, loss.detach())

@@ -1,0 +1,169 @@
+"""Reading a model's results, and computing what follows from them: scores, marks, resampled figures."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.metrics import is_collapsed
+from stages.core.scores import SUB_SCORES, Figure, ars_reconstructed, ers
+from stages.core.seeding import seed_of
+from stages.core.stats import resampled_means
+from stages.io import artifacts
+from stages.io.errors import UserError
+
+RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
+# sub-scores that the exact readings replace, and where they come from
+EXACT = {"es_d": "es_d:es_exact", "es_r": "es_r:es_exact", "ltm": "ltm:ltm_exact", "gtm": "gtm:gtm_exact"}
+SHRUNK_BELOW = 0.1  # a spread under this is marked: ERS rewards shrinking
+
+
+class Model(NamedTuple):
+    """One model's figures.
+
+    ``values`` by metric; ``draws`` the same over resampled queries (R,), for figures made of query means; ``checks``
+    the self-checks of each attack; ``history`` one row per epoch.
+    """
+
+    values: dict[str, float]
+    draws: dict[str, NDArray[np.float64]]
+    checks: dict[str, dict[str, float]]
+    history: pd.DataFrame
+
+
+def metric_name(metric: str, attack: str) -> str:
+    """Name of an attack's metric in scores.csv: plain for the nine standard blocks, ``metric:block`` for others."""
+    standard = metric == attack or metric.startswith(f"{attack}_")
+    return metric if standard else f"{metric}:{attack}"
+
+
+def read_parquet(path: Path, command: str) -> pd.DataFrame:
+    """Read a table of per-query values.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    artifacts.require(path, command)
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises its own family of errors
+        problem = str(error).split("\n")[0]
+        raise UserError(f"{path}: damaged ({problem}); delete it and run `{command}`") from None
+
+
+def read_history(path: Path, command: str) -> pd.DataFrame:
+    """Read a training history.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    artifacts.require(path, command)
+    try:
+        return pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run `{command}`") from None
+
+
+def read_queries(
+    dataset: str, defense: str, seed: int, attacks: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, float]]]:
+    """Per-query values by metric after (benign ones included) and before the attacks, and each attack's self-checks.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    words = f"{dataset} {defense} {seed}"
+    folder, command = artifacts.result_dir(dataset, defense, seed), f"python -m stages.evaluate {words}"
+    after = dict(read_parquet(folder / "benign.parquet", command).drop(columns="image_id").items())
+    before, checks = {}, {}
+    for attack in attacks:
+        command = f"python -m stages.attack {words} {attack}"
+        report = artifacts.load_json(folder / f"{attack}.json", command)
+        table = read_parquet(folder / f"{attack}.parquet", command)
+        checks[attack] = report["checks"]
+        for metric in report["metrics"]:
+            after[metric_name(metric, attack)] = table[f"{metric}_after"]
+            before[metric_name(metric, attack)] = table[f"{metric}_before"]
+    return pd.DataFrame(after), pd.DataFrame(before), checks
+
+
+def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Model:
+    """Read everything that was measured of one model and add the scores.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    words = f"{dataset} {defense} {seed}"
+    folder = artifacts.model_dir(dataset, defense, seed)
+    history = read_history(folder / "history.csv", f"python -m stages.train {words}")
+    folder = artifacts.result_dir(dataset, defense, seed)
+    benign = artifacts.load_json(folder / "benign.json", f"python -m stages.evaluate {words}")["metrics"]
+    after, before, checks = read_queries(dataset, defense, seed, attacks)
+
+    spread = benign["spread"]
+    collapsed = is_collapsed(benign["recall_at_1"], benign["chance"], spread)
+    values = benign | scored(column_means(after), column_means(before), spread, collapsed)
+    # One seed for all: every figure, and every model of a dataset, sees the same resampled queries.
+    same = seed_of("bootstrap", dataset)
+    draws = scored(column_draws(after, same), column_draws(before, same), spread, collapsed)
+    return Model(values | {"collapsed": float(collapsed)}, draws, checks, history)
+
+
+def column_means(frame: pd.DataFrame) -> dict[str, Figure]:
+    """Mean of each column."""
+    return {str(name): float(frame[name].mean()) for name in frame}
+
+
+def column_draws(frame: pd.DataFrame, seed: int) -> dict[str, Figure]:
+    """Means of each column over resampled rows, (R,)."""
+    means = resampled_means(frame.to_numpy(dtype=np.float64), seed=seed)
+    return {str(name): means[:, position] for position, name in enumerate(frame)}
+
+
+def scored(after: dict[str, Figure], before: dict[str, Figure], spread: float, collapsed: bool) -> dict[str, Figure]:
+    """``after`` with the scores that can be computed from it; values are numbers, or arrays of resampled means."""
+    if not all(name in after for name in SUB_SCORES):
+        return after
+    scores = {"ers": ers(after)}
+    if all(name in after for name in EXACT.values()):
+        scores["ers_exact"] = ers(after | {plain: after[exact] for plain, exact in EXACT.items()})
+    half_after, half_before = (
+        figures | {name: figures[f"{name}_ties_half"] for name in RANKED} for figures in (after, before)
+    )
+    scores["ars_reconstructed"] = ars_reconstructed(half_after, half_before, spread=spread, collapsed=collapsed)
+    return after | scores
+
+
+def mark(models: list[Model]) -> str:
+    """Say "collapsed" or "shrunk" where any seed is; "" otherwise."""
+    if any(model.values["collapsed"] for model in models):
+        return "collapsed"
+    return "shrunk" if any(model.values["spread"] < SHRUNK_BELOW for model in models) else ""
+
+
+class FailedCheck(NamedTuple):
+    """An attack that looks broken, and why."""
+
+    dataset: str
+    defense: str
+    seed: int
+    attack: str
+    reason: str
+
+
+def failed_checks(dataset: str, defense: str, seed: int, model: Model) -> list[FailedCheck]:
+    """Attacks that may not have attacked: too few objectives improved, no movement, or gradients that vanish."""
+    found = []
+    for attack, checks in model.checks.items():
+        if checks["improved"] < 0.5:
+            reason = f"only {100 * checks['improved']:.0f} % of objectives ended better than they started"
+        elif checks["stuck"] > 0.05:
+            reason = f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
+        elif checks["largest_change"] == 0:
+            reason = "no image was changed"
+        else:
+            continue
+        found.append(FailedCheck(dataset, defense, seed, attack, reason))
+    return found
