@@ -135,6 +135,7 @@ def section(name: str, heading: str, rows: list[Row], columns: list[str]) -> dic
     """What the page needs of one table for one dataset."""
     from stages.core import tables
 
+    missing = sum(all(cell is None for cell in row.cells.values()) for row in rows)
     return {
         "name": name,
         "title": heading,
@@ -142,7 +143,9 @@ def section(name: str, heading: str, rows: list[Row], columns: list[str]) -> dic
         "rows": rows,
         "best": {column: tables.best(rows, column) for column in columns},
         "notes": tables.notes(columns),
-        "ran": any(cell is not None for row in rows for cell in row.cells.values()),
+        "ran": missing < len(rows),
+        "missing": missing,
+        "whole": not missing,
     }
 
 

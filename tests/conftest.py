@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from batch_world import make_world
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "dvc.yaml", "params.yaml", "profiles", "workflow", "stages")
@@ -19,6 +20,12 @@ def one_thread():
     """Tests run side by side; each keeps to one core."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture
+def world():
+    """A training batch on a small model; see batch_world."""
+    return make_world()
 
 
 class Project:

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from test_defenses import EPS, embedder
+from batch_world import EPS, embedder
 
 from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
@@ -38,6 +38,15 @@ def test_training_repeats_itself_and_depends_on_the_seed(name):
     assert first[0] == again[0]
     assert all(torch.equal(first[1][key], again[1][key]) for key in first[1])
     assert not all(torch.equal(first[1][key], other[1][key]) for key in first[1])
+
+
+def test_live_batchnorm_sees_one_forward_pass_per_step():
+    """Perturbing happens in evaluation mode; a PGD loop in training mode would feed its images to the statistics."""
+    labels = torch.arange(3).repeat_interleave(10).numpy()
+    images, model = torch.rand(30, 1, 4, 4, dtype=torch.float64), embedder(freeze=False)
+    setting = Setting(DEFENSES["est"], MINERS["random"], EPS, 10.0, 2, 8, 1e-3, 0.0, 0)
+    list(train(model, lambda rows, _: images[rows], labels, setting))
+    assert model.network[1].num_batches_tracked == 2 * 4
 
 
 def test_training_lowers_the_clean_loss():
