@@ -1,0 +1,1 @@
+"""Scripts behind the figures in docs/; each prints its table."""

@@ -1,0 +1,59 @@
+"""Is every defense above the undefended model, seed by seed? Prints ERS, its lead over vanilla and R@1 kept.
+
+Reads the results of the run that params.yaml describes; brackets are 95 % bootstrap intervals over queries, the lead's
+from the same resampled queries for both models.
+
+    python -m benchmarks.order
+"""
+
+from typing import NamedTuple
+
+from stages.core.stats import Interval, percentile_interval
+from stages.io import params
+from stages.io.results import read_model
+
+
+class Standing(NamedTuple):
+    """One model against the vanilla model of its seed: ERS and its lead with intervals, R@1 kept in percent."""
+
+    seed: int
+    defense: str
+    ers: float
+    interval: Interval
+    lead: Interval
+    recall_kept: float
+
+
+def standings(loaded: params.Params, dataset: str) -> list[Standing]:
+    """Every model of the run on one dataset, compared with ``vanilla``."""
+    run, found = loaded["run"], []
+    for seed in run["seeds"]:
+        vanilla = read_model(dataset, "vanilla", seed, run["attacks"])
+        for defense in run["defenses"]:
+            model = read_model(dataset, defense, seed, run["attacks"])
+            found.append(
+                Standing(
+                    seed,
+                    defense,
+                    model.values["ers"],
+                    percentile_interval(model.draws["ers"]),
+                    percentile_interval(model.draws["ers"] - vanilla.draws["ers"]),
+                    100 * model.values["recall_at_1"] / vanilla.values["recall_at_1"],
+                )
+            )
+    return found
+
+
+def main() -> None:
+    """Print one table per dataset."""
+    loaded = params.load()
+    for dataset in loaded["run"]["datasets"]:
+        print(f"{dataset}\n\n| seed | defense | ERS | lead over vanilla | R@1 kept |\n|---:|:---|---:|---:|---:|")
+        for row in standings(loaded, dataset):
+            ers = f"{row.ers:.1f} [{row.interval.low:.1f}, {row.interval.high:.1f}]"
+            lead = f"[{row.lead.low:.1f}, {row.lead.high:.1f}]" if row.defense != "vanilla" else ""
+            print(f"| {row.seed} | {row.defense} | {ers} | {lead} | {row.recall_kept:.0f} % |")
+
+
+if __name__ == "__main__":
+    main()
