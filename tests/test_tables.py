@@ -61,6 +61,7 @@ def test_tidy_has_one_line_per_cell():
 
 def test_variants_are_named_in_their_heading_and_notes_come_once():
     assert tables.column("gtm:gtm_exact").heading == "GTM (exact)"
+    assert tables.column("gtm:gtm_exact_fine").heading == "GTM (exact, fine)"
     assert tables.column("gtm").heading == "GTM"
     notes = tables.notes(["es_d", "ltm", "gtm", "ars_reconstructed"])
     assert len(notes) == 2

@@ -88,8 +88,8 @@ class Row(NamedTuple):
 def column(name: str) -> Column:
     """The column of ``metric`` or ``metric:attack block``; the latter's heading says which variant it is."""
     metric, _, block = name.partition(":")
-    found = COLUMNS[metric]
-    return found._replace(heading=f"{found.heading} ({block.rpartition('_')[2]})") if block else found
+    found, variant = COLUMNS[metric], block.partition("_")[2].replace("_", ", ")
+    return found._replace(heading=f"{found.heading} ({variant or block})") if block else found
 
 
 def notes(columns: list[str]) -> list[str]:
