@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,42 @@ from stages.io.params import dataset as dataset_block
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
     from stages.io.readers import Item
 
 
-def decode(item: Item, side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Decode one image to uint8 (side, side, C), C = 1 for grey and 3 otherwise; also its original (width, height).
+def channels_of(items: list[Item]) -> int:
+    """1 where every image is grey, else 3; reads headers only.
+
+    Raises:
+        UserError: a file is not an image.
+    """
+    for item in items:
+        with opened(item) as image:
+            if image.mode != "L":
+                return 3
+    return 1
+
+
+@contextmanager
+def opened(item: Item) -> Iterator[Image.Image]:
+    """Open one image, and name it in what goes wrong with it.
+
+    Raises:
+        UserError: the file cannot be decoded to the end.
+    """
+    from PIL import Image
+
+    try:
+        with item.open() as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{item.source_path}: cannot be decoded ({error}); replace or remove the file") from None
+
+
+def decode(item: Item, side: int, channels: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Decode one image upright to uint8 (side, side, channels); also its original (width, height).
 
     Raises:
         UserError: the file cannot be decoded to the end.
@@ -27,16 +59,12 @@ def decode(item: Item, side: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     import numpy as np
     from PIL import Image, ImageOps
 
-    try:
-        with item.open() as opened:
-            size = opened.size
-            image = ImageOps.exif_transpose(opened)
-            image = image if image.mode == "L" else image.convert("RGB")
-            resized = image.resize((side, side), Image.Resampling.BILINEAR) if image.size != (side, side) else image
-            pixels = np.asarray(resized, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{item.source_path}: cannot be decoded ({error}); replace or remove the file") from None
-    return pixels.reshape(side, side, -1), size
+    with opened(item) as original:
+        size = original.size
+        image = ImageOps.exif_transpose(original).convert("L" if channels == 1 else "RGB")
+        resized = image.resize((side, side), Image.Resampling.BILINEAR) if image.size != (side, side) else image
+        pixels = np.asarray(resized, dtype=np.uint8)
+    return pixels.reshape(side, side, channels), size
 
 
 def ordered(items: list[Item]) -> list[Item]:
@@ -55,13 +83,13 @@ def prepare(params: Params, dataset: str) -> list[Path]:
     items = ordered(READERS[block["reader"]](raw))
     cli.log.info("read %d images of %s", len(items), dataset)
     outputs = (artifacts.data_dir(dataset) / "images.npy", artifacts.data_dir(dataset) / "manifest.parquet")
-    channels = max(decode(item, block["side"])[0].shape[2] for item in items[:1])
+    channels = channels_of(items)
     rows: list[dict[str, Any]] = []
     with artifacts.writing(*outputs) as (images_path, manifest_path):
         shape = (len(items), block["side"], block["side"], channels)
         images = np.lib.format.open_memmap(images_path, mode="w+", dtype=np.uint8, shape=shape)
         for i, item in enumerate(cli.progress(items, total=len(items), label=f"prepare {dataset}")):
-            pixels, (width, height) = decode(item, block["side"])
+            pixels, (width, height) = decode(item, block["side"], channels)
             images[i] = pixels
             rows.append(
                 {

@@ -25,7 +25,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.core.defenses import DEFENSES
     from stages.core.metrics import recall_at_k
     from stages.core.mining import MINERS
-    from stages.core.training import Setting
+    from stages.core.training import Setting, TrainingError
     from stages.core.training import train as epochs
     from stages.io import checkpoints
     from stages.io.data import central_crop, load_split, random_crop
@@ -67,11 +67,11 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
             if last or due:
                 embeddings = embed_split(model, lambda rows: central_crop(test, rows, data_block["crop"]), len(labels))
                 own = torch.arange(len(labels))
-                distances = torch.cdist(embeddings, embeddings)
+                distances = torch.cdist(embeddings.double(), embeddings.double())
                 recall = 100 * recall_at_k(distances, labels, labels, 1, exclude=own).mean().item()
             history.append(row._asdict() | {"recall_at_1": recall})
-    except FloatingPointError as error:
-        raise UserError(f"{dataset} {defense} {seed}: {error}; lower the learning rate") from None
+    except TrainingError as error:
+        raise UserError(f"{dataset} {defense} {seed}: {error}") from None
     folder = artifacts.model_dir(dataset, defense, seed)
     outputs = (folder / "model.safetensors", folder / "history.csv")
     with artifacts.writing(*outputs) as (model_path, history_path):
@@ -88,10 +88,10 @@ def require_valid(dataset: str) -> None:
     """
     command = f"python -m stages.validate {dataset}"
     path = artifacts.data_dir(dataset) / "validation.json"
-    report = artifacts.load_json(path, command)
+    report = artifacts.load_json(path, command, "success", "inputs")
     folder = artifacts.data_dir(dataset)
     now = artifacts.hashes(folder / "images.npy", folder / "manifest.parquet")
-    if not report.get("success") or report.get("inputs") != now:
+    if not report["success"] or report["inputs"] != now:
         raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
 
 

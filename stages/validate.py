@@ -119,7 +119,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
     """Write data/<dataset>/validation.json, and Data Docs under logs/validation/<dataset>/.
 
     Raises:
-        UserError: an expectation fails; nothing is written, so nothing can train on this data.
+        UserError: an expectation fails; an earlier pass is withdrawn, so nothing can train on this data.
     """
     from stages.io.data import COLUMNS, data_files, read_manifest, read_pixels
 
@@ -134,10 +134,11 @@ def validate(params: Params, dataset: str) -> list[Path]:
     results = run_suite(facts(manifest, pixels), suite, dataset, docs)
     cli.log.info("Data Docs: %s", docs / "index.html")
     failed = sorted((result for result in results if not result["success"]), key=lambda one: not one["image_ids"])
+    output = artifacts.data_dir(dataset) / "validation.json"
     if failed:
+        output.unlink(missing_ok=True)
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise UserError(f"{manifest_path}: {describe(failed[0])}{more}; mend the data or datasets.{dataset}")
-    output = artifacts.data_dir(dataset) / "validation.json"
     report = {"success": True, "expectations": results, "inputs": artifacts.hashes(images_path, manifest_path)}
     with artifacts.writing(output) as (draft,):
         artifacts.dump_json(report, draft)

@@ -58,7 +58,10 @@ BAD = {
         lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"cars": 9.5}),
         "defenses.ca_tride.options.lam: key 'default' is missing",
     ),
-    "unknown family": (lambda p: p["attacks"]["es"].update(family="embed"), "attacks.es.family: no file embed.py"),
+    "unknown family": (
+        lambda p: p["attacks"]["es"].update(family="embed"),
+        "attacks.es.family: es lives in 'embedding'; write that",
+    ),
     "unknown reader": (lambda p: p["datasets"]["digits"].update(reader="digit"), "datasets.digits.reader: 'digit'"),
     "unknown column": (
         lambda p: p["tables"]["ars"]["columns"].append("erz"),
@@ -114,7 +117,7 @@ def test_options_resolve_by_dataset_and_profiles_merge():
         (("train", "digit", "act", 0), "datasets: no block named 'digit'; did you mean 'digits'?"),
         (("train", "../digits", "act", 0), "datasets: no block named '../digits'"),
         (("train", "digits", "atc", 0), "defenses: no block named 'atc'; did you mean 'act'?"),
-        (("train", "digits", "act", -1), "seed -1: negative"),
+        (("train", "digits", "act", -1), "seed -1: out of range"),
         (("train", "digits", "act", 0), "data/digits/validation.json: missing; run `python -m stages.validate digits`"),
         (("validate", "digits"), "data/digits/images.npy: missing; run `python -m stages.prepare digits` first"),
         (("evaluate", "digits", "act", 0), "model.safetensors: missing; run `python -m stages.train digits act 0`"),

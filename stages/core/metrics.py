@@ -84,8 +84,9 @@ def nmi(embeddings: Tensor, labels: Tensor, *, seed: int) -> float:
 
 def spread(embeddings: Tensor, *, chunk: int = 1024) -> float:
     """Mean distance over all pairs of different rows of embeddings (N, D), in [0, 2]."""
-    count = len(embeddings)
-    total = sum(torch.cdist(part, embeddings).double().sum().item() for part in embeddings.split(chunk))
+    points = embeddings.double()  # in float32 the matrix-product form would lose small distances
+    count = len(points)
+    total = sum(torch.cdist(part, points).sum().item() for part in points.split(chunk))
     return total / (count * (count - 1))
 
 

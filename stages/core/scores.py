@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 Figure = Any  # a float, or an array of resampled means (R,)
+STANDARD_ATTACKS = ("ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es", "ltm", "gtm", "gtt")  # as ERS takes them
 SUB_SCORES = ("ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es_d", "es_r", "ltm", "gtm", "gtt")
 
 

@@ -19,11 +19,15 @@ class Interval(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds with its interval and what that is over: "seeds", "queries", or "" where there is none."""
+    """A mean over seeds with its interval and what that is over: "seeds", "queries", or "" where there is none.
+
+    ``bootstrap`` is the interval over queries, also where the one shown is over seeds.
+    """
 
     mean: float
     interval: Interval | None
     over: str
+    bootstrap: Interval | None = None
 
 
 def resampled_means(values: NDArray[np.floating], *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
@@ -71,10 +75,8 @@ def estimate(values: Sequence[float], draws: Sequence[NDArray[np.floating]]) -> 
     Returns:
         With three seeds or more a t-interval over seeds, else a bootstrap over queries of the mean over seeds.
     """
-    mean = float(np.mean(values))
-    over_seeds = t_interval(values)
+    mean, over_seeds = float(np.mean(values)), t_interval(values)
+    over_queries = percentile_interval(np.mean(draws, axis=0)) if draws else None
     if over_seeds is not None:
-        return Estimate(mean, over_seeds, "seeds")
-    if draws:
-        return Estimate(mean, percentile_interval(np.mean(draws, axis=0)), "queries")
-    return Estimate(mean, None, "")
+        return Estimate(mean, over_seeds, "seeds", over_queries)
+    return Estimate(mean, over_queries, "queries" if over_queries else "", over_queries)

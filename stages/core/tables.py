@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from stages.core.comparison import NOT_RUN
+from stages.core.scores import STANDARD_ATTACKS
 from stages.core.stats import Estimate
 
 
@@ -88,8 +89,12 @@ class Row(NamedTuple):
 def column(name: str) -> Column:
     """The column of ``metric`` or ``metric:attack block``; the latter's heading says which variant it is."""
     metric, _, block = name.partition(":")
-    found, variant = COLUMNS[metric], block.partition("_")[2].replace("_", ", ")
-    return found._replace(heading=f"{found.heading} ({variant or block})") if block else found
+    found = COLUMNS[metric]
+    if not block:
+        return found
+    base = max((name for name in STANDARD_ATTACKS if block.startswith(f"{name}_")), key=len, default="")
+    variant = block.removeprefix(f"{base}_").replace("_", ", ") if base else block
+    return found._replace(heading=f"{found.heading} ({variant})")
 
 
 def notes(columns: list[str]) -> list[str]:
@@ -124,6 +129,8 @@ def tidy(dataset: str, rows: list[Row], columns: list[str]) -> pd.DataFrame:
                     "low": low,
                     "high": high,
                     "interval_over": cell.over if cell else "",
+                    "bootstrap_low": cell.bootstrap.low if cell and cell.bootstrap else None,
+                    "bootstrap_high": cell.bootstrap.high if cell and cell.bootstrap else None,
                     "published": row.published[name],
                     "verdict": row.verdicts[name],
                 }

@@ -20,6 +20,10 @@ from stages.core.seeding import generator
 INITIAL_LOSS = 2.0  # the "previous loss" before the first step: HM starts from the easiest destination
 
 
+class TrainingError(Exception):
+    """Training cannot go on; the message says why and what to change."""
+
+
 class Setting(NamedTuple):
     """What stays the same over a run. ``eps`` in pixel units, ``lam`` weighs the logged collapseness."""
 
@@ -106,7 +110,7 @@ def train(
         setting: everything else.
 
     Raises:
-        FloatingPointError: the loss became NaN or infinite.
+        TrainingError: the loss became NaN or infinite, or an epoch held no triplet at all.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
     classes = torch.from_numpy(labels.astype(np.int64))
@@ -122,17 +126,19 @@ def train(
             if loss is None or row is None:
                 continue
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch}")
+                raise TrainingError(f"the loss became {loss.item()} in epoch {epoch}; lower the learning rate")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             seen.append((len(rows) // 2, row))
+        if not seen:
+            raise TrainingError(f"no batch of epoch {epoch} held two classes; raise pairs_per_batch or add classes")
         model.eval()
         yield mean_row(epoch, seen)
 
 
 def mean_row(epoch: int, rows: list[tuple[int, EpochRow]]) -> EpochRow:
-    """Mean of (pairs, row) entries weighted by the number of pairs; NaN where no batch had a triplet."""
+    """Mean of (pairs, row) entries weighted by the number of pairs."""
     weights = np.array([weight for weight, _ in rows], dtype=np.float64)
     values = np.array([row[1:] for _, row in rows], dtype=np.float64).reshape(len(rows), 4)
-    return EpochRow(epoch, *(weights @ values / weights.sum() if len(rows) else np.full(4, np.nan)).tolist())
+    return EpochRow(epoch, *(weights @ values / weights.sum()).tolist())

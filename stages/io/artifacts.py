@@ -88,17 +88,21 @@ def dump_json(value: Any, path: Path) -> None:
     path.write_text(json.dumps(rounded(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def load_json(path: Path, made_by: str) -> Any:
-    """Read a JSON file.
+def load_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that has at least ``keys``.
 
     Raises:
         UserError: it is absent or damaged; says which command makes it.
     """
     require(path, made_by)
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run `{made_by}`") from None
+    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if missing:
+        raise UserError(f"{path}: damaged (no key {missing[0]!r}); delete it and run `{made_by}`")
+    return value
 
 
 def require(path: Path, made_by: str) -> Path:
@@ -131,7 +135,11 @@ def record_provenance(stage: str, words: list[str], outputs: list[Path], seconds
     from datetime import UTC, datetime
     from importlib.metadata import version
 
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = asked.stdout.strip() or None
+    except OSError:  # no git on this machine
+        commit = None
     path = LOGS / "provenance" / stage / ("-".join(words) or "all")
     path = path.with_name(path.name + ".json")
     record = {
@@ -139,7 +147,7 @@ def record_provenance(stage: str, words: list[str], outputs: list[Path], seconds
         "words": words,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
-        "commit": commit.stdout.strip() or None,
+        "commit": commit,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "packages": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "pandas")},

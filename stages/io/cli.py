@@ -61,12 +61,12 @@ def check_words(given: dict[str, Any], loaded: params.Params) -> None:
     """Check command-line words against the parameters.
 
     Raises:
-        UserError: a word is not a block of its section, or the seed is negative.
+        UserError: a word is not a block of its section, or the seed is out of range.
     """
     for word, value in given.items():
         if word == "seed":
-            if value < 0:
-                raise UserError(f"seed {value}: negative; give a whole number of at least 0")
+            if not 0 <= value < 2**32:
+                raise UserError(f"seed {value}: out of range; give a whole number from 0 to 4294967295")
         elif value not in loaded[f"{word}s"]:
             known = list(loaded[f"{word}s"])
             raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")

@@ -1,5 +1,6 @@
 """The only reader of params.yaml: loads it, checks it, and resolves a block for a dataset."""
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,9 @@ from stages.io.errors import UserError, choose
 Params = dict[str, Any]
 FILE = "params.yaml"
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
+
+
+POSITIVE_OPTIONS = {"steps", "alpha_over_eps", "loss_bound"}  # at 0 there would be no attack, or no number
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -53,12 +57,21 @@ def load(path: str | Path = FILE) -> Params:
     return params
 
 
+def _check_finite(value: Any, key: str = "") -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{FILE}: {key}: {value} is not a finite number; change it")
+    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, child in children:
+        _check_finite(child, f"{key}.{name}" if key else str(name))
+
+
 def check(params: Any) -> None:
     """Check parameters against the schema and against each other.
 
     Raises:
         UserError: names the first offending key and what it should be.
     """
+    _check_finite(params)
     _check_schema(params)
     _check_references(params)
 
@@ -98,21 +111,26 @@ def _check_references(params: Params) -> None:
         if block["crop"] > block["side"]:
             raise UserError(f"{FILE}: datasets.{name}.crop: {block['crop']} is larger than side; lower it")
     for name, block in params["defenses"].items():
-        _known(f"defenses.{name}.method", block["method"], registries.defenses())
-        _known(f"defenses.{name}.miner", block["miner"], registries.miners())
-        _check_options(f"defenses.{name}.options", block.get("options", {}), registries.options(block["method"]))
+        key = f"defenses.{name}"
+        _known(f"{key}.method", block["method"], registries.defenses())
+        _known(f"{key}.miner", block["miner"], registries.miners())
+        if "backbone" in block.get("training", {}):
+            _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
+        _check_options(f"{key}.options", block.get("options", {}), registries.options(block["method"]))
     for name, block in params["attacks"].items():
-        _known(f"attacks.{name}.attack", block["attack"], registries.attacks())
-        family = registries.CORE / "attacks" / f"{block['family']}.py"
-        if not family.exists():
-            known = [file.stem for file in family.parent.glob("[a-z]*.py") if file.stem != "base"]
-            raise UserError(f"{FILE}: attacks.{name}.family: no file {family.name}; {choose(block['family'], known)}")
+        _known(f"attacks.{name}.attack", block["attack"], list(registries.attacks()))
+        family = registries.attacks()[block["attack"]]
+        if block["family"] != family:
+            raise UserError(f"{FILE}: attacks.{name}.family: {block['attack']} lives in {family!r}; write that")
     for name, block in params["tables"].items():
         for row in block["rows"]:
             _known(f"tables.{name}.rows", row, list(params["defenses"]))
         for key in ("columns", "intervals"):
             for column in block[key]:
-                _known(f"tables.{name}.{key}", column.partition(":")[0], registries.columns())
+                metric, _, attack = column.partition(":")
+                _known(f"tables.{name}.{key}", metric, registries.columns())
+                if attack:
+                    _known(f"tables.{name}.{key}", attack, list(params["attacks"]))
 
 
 def _known(key: str, word: str, known: list[str]) -> None:
@@ -130,6 +148,8 @@ def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, reg
         for one in values.values():
             if not known[name].admits(one):
                 raise UserError(f"{FILE}: {key}.{name}: {one!r} is not of type {known[name].kind}; change it")
+            if isinstance(one, int | float) and (one < 0 or (one == 0 and name in POSITIVE_OPTIONS)):
+                raise UserError(f"{FILE}: {key}.{name}: {one} is too small; give a number above 0")
 
 
 def dataset(params: Params, name: str) -> Params:

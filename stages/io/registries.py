@@ -1,11 +1,23 @@
 """What the code offers by name, read from its source so that nothing heavy is imported to check a name."""
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 CORE = Path(__file__).parent.parent / "core"
 IO = Path(__file__).parent
+
+
+@cache
+def _literal(module: Path, registry: str) -> ast.Dict:
+    for node in ast.parse(module.read_text()).body:
+        target = node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and target.id == registry:
+            value = getattr(node, "value", None)
+            if isinstance(value, ast.Dict):
+                return value
+    raise KeyError(f"{module} defines no dict literal {registry}")
 
 
 def names(module: Path, registry: str) -> list[str]:
@@ -14,13 +26,7 @@ def names(module: Path, registry: str) -> list[str]:
     Raises:
         KeyError: the module has no such dict literal.
     """
-    for node in ast.parse(module.read_text()).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id == registry:
-            value = getattr(node, "value", None)
-            if isinstance(value, ast.Dict):
-                return [ast.literal_eval(key) for key in value.keys if key is not None]
-    raise KeyError(f"{module} defines no dict literal {registry}")
+    return [ast.literal_eval(key) for key in _literal(module, registry).keys if key is not None]
 
 
 class Option(NamedTuple):
@@ -53,6 +59,7 @@ def _option(annotation: ast.expr) -> Option:
     return Option(ast.unparse(annotation), _TYPES[name], choices, many)
 
 
+@cache
 def options(method: str) -> dict[str, Option]:
     """Keyword-only arguments of the defense ``method``, ``eps`` left out (training gives it).
 
@@ -68,9 +75,11 @@ def defenses() -> list[str]:
     return names(CORE / "defenses" / "__init__.py", "DEFENSES")
 
 
-def attacks() -> list[str]:
-    """Names in ATTACKS."""
-    return names(CORE / "attacks" / "__init__.py", "ATTACKS")
+def attacks() -> dict[str, str]:
+    """Names in ATTACKS and the family, that is the file, each comes from."""
+    literal = _literal(CORE / "attacks" / "__init__.py", "ATTACKS")
+    pairs = zip(literal.keys, literal.values, strict=True)
+    return {ast.literal_eval(key): ast.unparse(value).partition(".")[0] for key, value in pairs if key is not None}
 
 
 def miners() -> list[str]:

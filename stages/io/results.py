@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.metrics import is_collapsed
-from stages.core.scores import SUB_SCORES, Figure, ars_reconstructed, ers
+from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Figure, ars_reconstructed, ers
 from stages.core.seeding import seed_of
 from stages.core.stats import resampled_means
 from stages.io import artifacts
@@ -35,8 +35,7 @@ class Model(NamedTuple):
 
 def metric_name(metric: str, attack: str) -> str:
     """Name of an attack's metric in scores.csv: plain for the nine standard blocks, ``metric:block`` for others."""
-    standard = metric == attack or metric.startswith(f"{attack}_")
-    return metric if standard else f"{metric}:{attack}"
+    return metric if attack in STANDARD_ATTACKS else f"{metric}:{attack}"
 
 
 def read_parquet(path: Path, command: str) -> pd.DataFrame:
@@ -80,7 +79,7 @@ def read_queries(
     before, checks = {}, {}
     for attack in attacks:
         command = f"python -m stages.attack {words} {attack}"
-        report = artifacts.load_json(folder / f"{attack}.json", command)
+        report = artifacts.load_json(folder / f"{attack}.json", command, "metrics", "checks")
         table = read_parquet(folder / f"{attack}.parquet", command)
         checks[attack] = report["checks"]
         for metric in report["metrics"]:
@@ -99,7 +98,7 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     folder = artifacts.model_dir(dataset, defense, seed)
     history = read_history(folder / "history.csv", f"python -m stages.train {words}")
     folder = artifacts.result_dir(dataset, defense, seed)
-    benign = artifacts.load_json(folder / "benign.json", f"python -m stages.evaluate {words}")["metrics"]
+    benign = artifacts.load_json(folder / "benign.json", f"python -m stages.evaluate {words}", "metrics")["metrics"]
     after, before, checks = read_queries(dataset, defense, seed, attacks)
 
     spread = benign["spread"]

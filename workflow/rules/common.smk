@@ -5,9 +5,11 @@ from stages.io import params as parameters
 from stages.io.errors import UserError
 
 try:
-    parameters.check(config)
+    on_disk = parameters.load()
 except UserError as error:
     sys.exit(str(error))
+if config != on_disk:
+    sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
 
 wildcard_constraints:
