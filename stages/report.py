@@ -25,10 +25,10 @@ def table_rows(
     block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: pd.DataFrame
 ) -> list[Row]:
     """The rows of one table block for one dataset."""
-    from stages.core.comparison import verdict
+    from stages.core.comparison import COLLAPSED, verdict
     from stages.core.stats import estimate
     from stages.core.tables import Row, column
-    from stages.io.published import lookup
+    from stages.io.published import has_collapsed, lookup
     from stages.io.results import mark
 
     rows = []
@@ -43,6 +43,8 @@ def table_rows(
             printed[name] = lookup(published, where, dataset, row.get("published"), name) if where else None
             slack = block.get("tolerance", 0) / 100 * column(name).span
             verdicts[name] = verdict(printed[name], cells[name], slack)
+            if where and printed[name] is None and has_collapsed(published, where, dataset, row.get("published")):
+                verdicts[name] = COLLAPSED
         rows.append(Row(row["label"], mark(found) if found else "", cells, printed, verdicts))
     return rows
 
@@ -74,14 +76,20 @@ def report(params: Params) -> list[Path]:
     ):
         for name, block in params["tables"].items():
             columns, intervals = block["columns"], block["intervals"]
-            by_dataset = {dataset: table_rows(block, dataset, found, printed) for dataset, found in models.items()}
+            by_dataset = {
+                dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
+                for dataset in datasets_of(block, run["datasets"])
+            }
             pages = [(f"{block['title']}: {dataset}", rows) for dataset, rows in by_dataset.items()]
-            tidy = pd.concat([tables.tidy(dataset, rows, columns) for dataset, rows in by_dataset.items()])
+            tidy = pd.DataFrame(
+                [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
+            )
             write_csv(tidy, table_folder / f"{name}.csv")
             if "published" in block:
-                comparison.append(tidy.assign(table=name, tolerance_percent=block["tolerance"]))
+                extra = {"table": name, "tolerance_percent": block["tolerance"]}
+                comparison += [extra | cell for cell in tidy.to_dict("records")]
             for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
-                shown = [write(heading, rows, columns, intervals) for heading, rows in pages]
+                shown = [write(heading, rows, columns, intervals) for heading, rows in pages[: len(models)]]
                 (table_folder / f"{name}.{suffix}").write_text("\n".join(shown))
             sections += [section(name, heading, rows, columns) for heading, rows in pages]
         for dataset, by_defense in models.items():
@@ -89,8 +97,7 @@ def report(params: Params) -> list[Path]:
             figures.save(figures.histories(curves, f"Training on {dataset}"), figure_folder / f"history_{dataset}.svg")
         scores = score_rows(models, run["seeds"])
         write_csv(pd.DataFrame(scores), scores_path)
-        compared = pd.concat(comparison) if comparison else pd.DataFrame(columns=["table"])
-        write_csv(compared[["table", *(name for name in compared if name != "table")]], comparison_path)
+        write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
         artifacts.dump_json(headline(scores), metrics_path)
         failed = [
             check
@@ -103,6 +110,12 @@ def report(params: Params) -> list[Path]:
     for check in failed:
         cli.log.info("look at %s %s %s %s: %s", *check)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
+
+
+def datasets_of(block: Mapping[str, Any], run: list[str]) -> list[str]:
+    """Datasets of a table: those of the run, then those with published values that did not run."""
+    published = block.get("published", {}).get("datasets", {})
+    return [*run, *(dataset for dataset in published if dataset not in run)]
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -145,7 +158,6 @@ def section(name: str, heading: str, rows: list[Row], columns: list[str]) -> dic
         "notes": tables.notes(columns),
         "ran": missing < len(rows),
         "missing": missing,
-        "whole": not missing,
     }
 
 

@@ -51,7 +51,7 @@ def test_latex_is_escaped_and_bold_where_best():
 
 
 def test_tidy_has_one_line_per_cell():
-    table = tables.tidy("digits", ROWS, COLUMNS)
+    table = pd.DataFrame(tables.tidy("digits", ROWS, COLUMNS))
     assert len(table) == 6
     first, second = table.iloc[0], table.iloc[2]
     assert (first["value"], first["low"], first["high"], first["interval_over"]) == (30.04, 29.04, 31.04, "queries")

@@ -22,7 +22,7 @@ def test_pair_batches_visit_every_image_once_with_a_classmate():
 
 
 def study(defense, seed=0, epochs=3, **options):
-    """A whole training run on two-class noise; returns the rows and the weights."""
+    """A whole training run on three-class noise; returns the rows and the weights."""
     draw = torch.Generator().manual_seed(1)
     labels = torch.arange(3).repeat_interleave(10).numpy()
     images = torch.rand(30, 1, 4, 4, generator=draw, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from stages.core.stats import Estimate
 
+COLLAPSED = "collapsed in the paper"  # published without figures
 MATCH, DIFFERS, FEW, NOT_RUN, UNPUBLISHED = "match", "differs", "too few seeds", "not run", "no published value"
 
 

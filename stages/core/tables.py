@@ -112,9 +112,9 @@ def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
     return f"{cell.mean:.{decimals}f} [{cell.interval.low:.{decimals}f}, {cell.interval.high:.{decimals}f}]"
 
 
-def tidy(dataset: str, rows: list[Row], columns: list[str]) -> pd.DataFrame:
-    """One line per cell for pandas; value, low, high and published are empty where there is none."""
-    records = []
+def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, object]]:
+    """One record per cell for pandas; figures are None where there is none."""
+    records: list[dict[str, object]] = []
     for row in rows:
         for name in columns:
             cell = row.cells[name]
@@ -135,7 +135,7 @@ def tidy(dataset: str, rows: list[Row], columns: list[str]) -> pd.DataFrame:
                     "verdict": row.verdicts[name],
                 }
             )
-    return pd.DataFrame(records)
+    return records
 
 
 def best(rows: list[Row], name: str) -> set[str]:

@@ -16,6 +16,13 @@ def read() -> pd.DataFrame:
     return pd.read_csv(FILE, dtype=str)
 
 
+def has_collapsed(rows: pd.DataFrame, block: Mapping[str, Any], dataset: str, defense: str | None) -> bool:
+    """Whether the source says that training collapsed, instead of figures; arguments as in ``lookup``."""
+    same = (rows["source"] == block["source"]) & (rows["dataset"] == block["datasets"].get(dataset))
+    outcome = rows[same & (rows["defense"] == defense) & (rows["metric"] == "outcome")]["value"]
+    return bool((outcome == "collapse").any())
+
+
 def lookup(
     rows: pd.DataFrame, block: Mapping[str, Any], dataset: str, defense: str | None, metric: str
 ) -> float | None:
