@@ -7,6 +7,7 @@ from batch_world import EPS, moved, schedule, trained_sets
 from stages.core import losses
 from stages.core.defenses import DEFENSES
 from stages.core.defenses.ca_tride import perturb_anchors, perturb_candidates
+from stages.core.mining import Triplets
 
 
 def anp_objective(embed, images, anchor, positive, negative, lam):
@@ -57,6 +58,18 @@ def test_cap_stops_before_stepping_once_its_objective_is_under_1e_5(gap, moves):
     assert torch.equal(found[0], positives) != moves
 
 
+@pytest.mark.parametrize("name", ["tride", "ca_tride"])
+@pytest.mark.parametrize("step", [0, 1])
+def test_the_trained_loss_has_the_auxiliary_term(world, name, step):
+    a, p, n = world.batch.triplets
+    batch = world.batch._replace(triplets=Triplets(a, n, p))  # exchanged, so that the term is far from 0
+    trained = DEFENSES[name](batch, schedule(step), eps=EPS)
+    embedded = [world.frozen(images) for images in trained_sets(world)]
+    plain = losses.triplet(*embedded).item()
+    assert trained.loss.item() == pytest.approx(losses.decoupled_triplet(*embedded).item())
+    assert trained.loss.item() > plain + 1e-3
+
+
 class ReleasedKernel:
     """The released loss kernel's hidden toggle: flips at every call, adds the auxiliary term at every second one."""
 
@@ -73,7 +86,10 @@ def test_the_explicit_arguments_train_what_the_released_toggles_trained(world):
 
     Epochs of five batches, an odd number: the released flag is not reset, so its parity swaps between epochs.
     """
-    kernel, candidates_next = ReleasedKernel(), True
+    kernel, candidates_next, with_term = ReleasedKernel(), True, 0
+    a, p, n = world.batch.triplets
+    near = torch.where(torch.arange(len(a)) % 2 == 0, p, n)  # half of the negatives near: the auxiliary term is there
+    world.batch = world.batch._replace(triplets=Triplets(a, p, near))
     for step in range(15):
         epoch = step // 5
         state = schedule(step, (epoch + 1) / 4)
@@ -81,5 +97,8 @@ def test_the_explicit_arguments_train_what_the_released_toggles_trained(world):
         assert moved(world) == ((False, True, True) if candidates_next else (True, False, False))
         candidates_next = not candidates_next
         kernel(*world.batch.clean_triplet())
-        expected = kernel(*(world.frozen(images) for images in trained_sets(world)))
+        embedded = [world.frozen(images) for images in trained_sets(world)]
+        expected = kernel(*embedded)
         assert trained.loss.item() == pytest.approx(expected.item(), abs=1e-12)
+        with_term += expected > losses.triplet(*embedded)
+    assert with_term > 0

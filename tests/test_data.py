@@ -61,6 +61,18 @@ def test_folder_dataset_is_prepared_and_valid(own):
     assert (own.folder / "logs" / "validation" / "own" / "index.html").exists()
 
 
+@pytest.mark.parametrize("position", ["class0/0.png", "class3/2.png"])
+def test_one_grey_image_among_coloured_ones_is_stored_in_colour(own, position):
+    grey = np.full((20, 20), 77, dtype=np.uint8)
+    grey[0, 0] = 0
+    Image.fromarray(grey).save(raw(own, position))
+    own.stage("prepare", "own")
+    images, manifest = prepared(own)
+    assert images.shape == (12, 12, 12, 3)
+    row = manifest["source_path"].tolist().index(position)
+    assert (images[row, 6] == 77).all()
+
+
 def test_exif_rotation_palette_grey_and_cmyk_images(own):
     upright = np.zeros((20, 20, 3), dtype=np.uint8)
     upright[:10] = 255
@@ -156,6 +168,7 @@ def dropped_row(images, manifest):
 def test_violated_expectations_stop_and_name_the_rows(own, change, expected, monkeypatch):
     monkeypatch.chdir(own.folder)
     prepare(params.load(), "own")
+    validate(params.load(), "own")  # an earlier pass must not outlive the failure
     message = violate(own, change)
     assert "\n" not in message
     found = [part for part in expected if part in message]

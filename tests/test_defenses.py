@@ -165,6 +165,21 @@ def test_tride_raises_plain_hardness_more_than_ca_tride(world):
     assert reached["tride"] > reached["ca_tride"] > clean
 
 
+def test_loss_bound_and_ics_margin_are_used(world):
+    """u = 0.4 at a previous loss of 0.1 aims at hardness -0.05; the margin is added inside ICS."""
+    assert destination_hardness(world.batch, schedule(previous=0.1), "linear_gradual", "hardest", 0.4) == -0.05
+    easy, hard = (
+        DEFENSES["hm"](world.batch, schedule(previous=0.1), eps=EPS, steps=20, loss_bound=bound) for bound in (2.2, 0.2)
+    )
+    assert easy.loss.item() != pytest.approx(hard.loss.item(), abs=1e-6)
+    plain = DEFENSES["hm"](world.batch, schedule(), eps=EPS)
+    images = trained_sets(world)
+    with_margin = DEFENSES["hm"](world.batch, schedule(), eps=EPS, ics_weight=0.5, ics_margin=0.2)
+    a, p, _ = world.batch.clean_triplet()
+    structure = losses.intra_class_structure(a, world.frozen(images[0]), p, 0.2)
+    assert with_margin.loss.item() == pytest.approx(plain.loss.item() + 0.5 * structure.item())
+
+
 def test_live_batchnorm_moves_in_training_passes_only():
     model = embedder(freeze=False)
     images = torch.rand(8, 1, 4, 4, dtype=torch.float64)

@@ -1,11 +1,12 @@
 """Bad input ends in one line that names the key or file and the fix, a non-zero exit, and nothing half-written."""
 
+import subprocess
 import sys
 
 import pytest
 import yaml
 
-from stages.io import params
+from stages.io import artifacts, params
 from stages.io.errors import UserError
 
 ROOT_PARAMS = params.load()
@@ -67,6 +68,31 @@ BAD = {
         lambda p: p["tables"]["ars"]["columns"].append("erz"),
         "tables.ars.columns: 'erz' is not there",
     ),
+    "unknown attack in a column": (
+        lambda p: p["tables"]["ars"]["columns"].append("gtm:gtm_exakt"),
+        "tables.ars.columns: 'gtm_exakt' is not there; did you mean 'gtm_exact'?",
+    ),
+    "family of another attack": (
+        lambda p: p["attacks"]["es"].update(family="query"),
+        "attacks.es.family: es lives in 'embedding'; write that",
+    ),
+    "unknown backbone in a defense": (
+        lambda p: p["defenses"]["est"]["training"].update(backbone="nope"),
+        "defenses.est.training.backbone: 'nope' is not there",
+    ),
+    "no number": (
+        lambda p: p["datasets"]["digits"].update(eps=float("nan")),
+        "datasets.digits.eps: nan is not a finite number",
+    ),
+    "no steps": (
+        lambda p: p["defenses"]["act"]["options"].update(steps=0),
+        "defenses.act.options.steps: 0 is too small",
+    ),
+    "negative lambda": (
+        lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"default": 10, "cars": -1}),
+        "defenses.ca_tride.options.lam: -1 is too small",
+    ),
+    "huge seed": (lambda p: p["run"].update(seeds=[10**20]), "run.seeds.0: 100000000000000000000 is greater than"),
     "unknown row": (
         lambda p: p["tables"]["main"]["rows"].update(foo={"label": "Foo"}),
         "tables.main.rows: 'foo' is not there",
@@ -140,3 +166,31 @@ def test_snakemake_stops_on_bad_params_with_the_same_line(project):
     assert done.returncode != 0
     assert "params.yaml: run.defenses: 'catride' is not there; did you mean 'ca_tride'?" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_snakemake_refuses_an_overlay_that_the_stages_would_not_see(project):
+    (project.folder / "overlay.yaml").write_text("run: {seeds: [5]}\n")
+    done = project.run("snakemake", "--cores", "1", "-n", "--configfile", "overlay.yaml", check=False)
+    assert done.returncode != 0
+    assert "params.yaml: overlaid with --config or --configfile" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{", "null"])
+def test_json_of_another_shape_is_named(tmp_path, content):
+    path = tmp_path / "benign.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"benign\.json: (damaged|not valid JSON).*run `python -m stages\.evaluate`"):
+        artifacts.load_json(path, "python -m stages.evaluate", "metrics")
+
+
+def test_stages_run_without_git(project, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.prepare", "digits"],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"commit": null' in (project.folder / "logs" / "provenance" / "prepare" / "digits.json").read_text()

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages import report
 from stages.core import tables
 from stages.core.stats import Estimate, Interval
 from stages.core.tables import Row
-from stages.io import results
+from stages.io import params, published, results
 from stages.io.results import Model
 
 
@@ -93,7 +94,7 @@ def test_attacks_that_look_broken_are_reported(checks, reason):
 
 def test_scores_follow_from_per_query_values():
     """ERS of the means is the mean of ERS; its draws are those of the same resampled queries."""
-    from stages.core.scores import SUB_SCORES, ers
+    from stages.core.scores import SUB_SCORES, ars_reconstructed, ers
 
     draw = np.random.default_rng(0)
     ranks = [f"{name}_ties_half" for name in results.RANKED]
@@ -104,7 +105,42 @@ def test_scores_follow_from_per_query_values():
     assert "ers_exact" not in scored
     draws = results.scored(results.column_draws(after, 3), results.column_draws(before, 3), 1.0, False)
     assert draws["ers"].shape == draws["ars_reconstructed"].shape == (2000,)
+    half_after, half_before = (
+        results.column_means(frame) | {name: frame[f"{name}_ties_half"].mean() for name in results.RANKED}
+        for frame in (after, before)
+    )
+    expected = ars_reconstructed(half_after, half_before, spread=1.0, collapsed=False)
+    assert scored["ars_reconstructed"] == pytest.approx(expected)  # ranks count ties as half
+    collapsed = results.scored(results.column_means(after), results.column_means(before), 1.0, True)
+    assert collapsed["ars_reconstructed"] == 0
     assert draws["ers"].mean() == pytest.approx(scored["ers"], abs=0.01)
+
+
+def test_only_the_nine_standard_blocks_give_plain_metric_names():
+    assert results.metric_name("es_d", "es") == "es_d"
+    assert results.metric_name("ca_plus_ties_half", "ca_plus") == "ca_plus_ties_half"
+    assert results.metric_name("ca_plus", "ca") == "ca_plus:ca"
+    assert results.metric_name("gtm", "gtm_exact") == "gtm:gtm_exact"
+    assert tables.column("ca_plus:ca_plus_fine").heading == "CA+ (fine)"
+
+
+def test_rows_carry_estimates_published_values_and_verdicts():
+    """Three made models of HM on CUB beside what the paper prints for it: R@1 38.0, ERS 32.4."""
+    block = params.load()["tables"]["main"]
+    draws = {"ers": np.full(2000, 31.0)}
+    models = [Model({"recall_at_1": r, "ers": e, "spread": 0.5, "collapsed": 0.0}, draws, {}, pd.DataFrame())
+              for r, e in ((39.0, 29.0), (39.4, 29.2), (39.8, 29.4))]  # fmt: skip
+    rows = {row.label: row for row in report.table_rows(block, "cub", {"hm": models}, published.read())}
+    hm = rows["HM[S,LGA]"]
+    assert hm.cells["ers"].mean == pytest.approx(29.2)
+    assert hm.cells["ers"].bootstrap == (31.0, 31.0)
+    assert (hm.published["recall_at_1"], hm.published["ers"], hm.published["map_at_r"]) == (38.0, 32.4, None)
+    # R@1: 39.4 +- 0.994 reaches down to 38.4, widened by 2 to 36.4. ERS: 29.2 +- 0.5 reaches up to 29.7, widened 31.7.
+    assert (hm.verdicts["recall_at_1"], hm.verdicts["ers"], hm.verdicts["nmi"]) == ("match", "differs", "not run")
+    assert rows["ACT"].verdicts["ers"] == "not run"
+    assert rows["CA-TRIDE"].verdicts["ers"] == "no published value"
+    sources = report.table_rows(params.load()["tables"]["hardness_sources"], "cub", {}, published.read())
+    assert {row.verdicts["ers"] for row in sources} == {"not run", "collapsed in the paper"}
 
 
 def test_exact_ers_takes_the_exact_readings():

@@ -6,9 +6,10 @@ import pytest
 import torch
 from batch_world import EPS, embedder
 
+from stages.core import losses
 from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
-from stages.core.training import Setting, pair_batches, train
+from stages.core.training import Setting, TrainingError, in_mode, pair_batches, train
 
 
 def test_pair_batches_visit_every_image_once_with_a_classmate():
@@ -40,6 +41,64 @@ def test_training_repeats_itself_and_depends_on_the_seed(name):
     assert not all(torch.equal(first[1][key], other[1][key]) for key in first[1])
 
 
+def recorded_run(epochs=3, **changes):
+    """Train with a defense that writes down its schedule and returns a triplet loss of its own choosing."""
+    seen, labels = [], torch.arange(3).repeat_interleave(10).numpy()
+
+    def recording(batch, state, *, eps):
+        seen.append((state, batch, eps))
+        return DEFENSES["vanilla"](batch, state, eps=eps)._replace(triplet_loss=torch.tensor(float(len(seen))))
+
+    setting = Setting(recording, MINERS["hardest"], EPS, 10.0, epochs, 8, 1e-3, 4e-4, 0)._replace(**changes)
+    images, model = torch.rand(30, 1, 4, 4, dtype=torch.float64), embedder()
+    rows = list(train(model, lambda rows, _: images[rows], labels, setting))
+    return seen, rows, model
+
+
+def test_schedule_of_a_run():
+    """Steps never restart, progress is e/E, and each step is told the triplet loss of the one before."""
+    seen, _, _ = recorded_run()
+    schedules = [state for state, _, _ in seen]
+    assert [state.step for state in schedules] == list(range(12))  # four batches in each of three epochs
+    assert [state.progress for state in schedules] == [0] * 4 + [1 / 3] * 4 + [2 / 3] * 4
+    assert [state.previous_loss for state in schedules] == [2.0, *map(float, range(1, 12))]
+    assert {eps for _, _, eps in seen} == {EPS}
+
+
+def test_one_step_is_adam_with_weight_decay():
+    (first, *_), _, trained = recorded_run(epochs=1, pairs_per_batch=30, learning_rate=0.01, weight_decay=0.1)
+    model = embedder()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.1)
+    batch = first[1]._replace(live=in_mode(model, True))
+    DEFENSES["vanilla"](batch, first[0], eps=EPS).loss.backward()
+    optimiser.step()
+    for name, expected in model.state_dict().items():
+        assert torch.allclose(trained.state_dict()[name], expected), name
+
+
+def test_epoch_rows_by_loop():
+    """Batches of 8, 8, 8 and 6 pairs; each counts by its pairs. Clean figures come from the mined clean triplets."""
+    seen, rows, _ = recorded_run(epochs=1)
+    pairs, loss, collapse, hard = [], [], [], []
+    for _, batch, _ in seen:
+        a, p, n = batch.clean_triplet()
+        dp, dn = losses.distance(a, p), losses.distance(a, n)
+        pairs.append(len(batch.images) // 2)
+        loss.append(torch.relu(dp - dn + 0.2).mean().item())
+        hard.append((dp - dn).mean().item())
+        collapse.append((losses.softmax_weighted(dp, 10.0) - losses.softmax_weighted(dn, 10.0)).item())
+    assert pairs == [8, 8, 8, 6]
+    (row,) = rows
+    for found, values in ((row.loss, loss), (row.collapseness, collapse), (row.hardness, hard)):
+        assert found == pytest.approx(sum(w * v for w, v in zip(pairs, values, strict=True)) / 30)
+    assert row.loss_adversarial == pytest.approx(row.loss)  # the vanilla loss trains on the clean triplets
+
+
+def test_training_without_a_second_class_in_any_batch_is_refused():
+    with pytest.raises(TrainingError, match="no batch of epoch 0 held two classes; raise pairs_per_batch"):
+        recorded_run(pairs_per_batch=1)
+
+
 def test_live_batchnorm_sees_one_forward_pass_per_step():
     """Perturbing happens in evaluation mode; a PGD loop in training mode would feed its images to the statistics."""
     labels = torch.arange(3).repeat_interleave(10).numpy()
@@ -62,5 +121,5 @@ def test_a_loss_that_is_not_finite_stops_training():
     labels = torch.arange(3).repeat_interleave(10).numpy()
     setting = Setting(broken, MINERS["random"], EPS, 10.0, 1, 8, 1e-3, 0.0, 0)
     images = torch.rand(30, 1, 4, 4, dtype=torch.float64)
-    with pytest.raises(FloatingPointError, match="epoch 0"):
+    with pytest.raises(TrainingError, match="the loss became nan in epoch 0; lower the learning rate"):
         list(train(embedder(), lambda rows, _: images[rows], labels, setting))
