@@ -176,6 +176,15 @@ def test_violated_expectations_stop_and_name_the_rows(own, change, expected, mon
     assert not (own.folder / "data" / "own" / "validation.json").exists()
 
 
+def test_snakemake_shows_the_one_line_of_a_failed_stage(own):
+    own.edit(lambda loaded: loaded["run"].update(datasets=["own"]))
+    raw(own, "class2/1.png").write_bytes(b"")
+    done = own.run("snakemake", "--cores", "1", "--quiet", "rules", check=False)
+    assert done.returncode == 1
+    assert "\nprepare: class2/1.png: cannot be decoded" in done.stdout + done.stderr
+    assert own.files("data/own", "models", "results", "reports") == {}
+
+
 def test_training_refuses_data_that_changed_after_validation(own):
     own.stage("prepare", "own")
     own.stage("validate", "own")

@@ -31,3 +31,8 @@ def depends(*keys):
 def threads(wildcards):
     """Threads of a job on a dataset: fixed by its training profile, so that --cores cannot change results."""
     return config["datasets"][wildcards.dataset]["training"]["threads"]
+
+
+# Behind every command: what a stage says goes to its log, and where it fails its last line, which names the key or file
+# and the fix, is shown at once.
+LOGGED = "2> {log} || {{ code=$?; tail -n 1 {log} >&2; exit $code; }}"

@@ -17,7 +17,7 @@ rule prepare:
     conda:
         "../envs/stages.yaml"
     shell:
-        "python -m stages.prepare {wildcards.dataset} 2> {log}"
+        "python -m stages.prepare {wildcards.dataset} " + LOGGED
 
 
 rule validate:
@@ -37,4 +37,4 @@ rule validate:
     conda:
         "../envs/stages.yaml"
     shell:
-        "python -m stages.validate {wildcards.dataset} 2> {log}"
+        "python -m stages.validate {wildcards.dataset} " + LOGGED

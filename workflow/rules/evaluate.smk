@@ -34,7 +34,7 @@ rule evaluate:
     conda:
         "../envs/stages.yaml"
     shell:
-        "python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed} 2> {log}"
+        "python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed} " + LOGGED
 
 
 rule attack:
@@ -76,4 +76,4 @@ rule attack:
     conda:
         "../envs/stages.yaml"
     shell:
-        "python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack} 2> {log}"
+        "python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack} " + LOGGED

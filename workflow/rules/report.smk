@@ -46,4 +46,4 @@ rule report:
     conda:
         "../envs/stages.yaml"
     shell:
-        "python -m stages.report 2> {log}"
+        "python -m stages.report " + LOGGED

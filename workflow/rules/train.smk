@@ -46,4 +46,4 @@ rule train:
     conda:
         "../envs/stages.yaml"
     shell:
-        "python -m stages.train {wildcards.dataset} {wildcards.defense} {wildcards.seed} 2> {log}"
+        "python -m stages.train {wildcards.dataset} {wildcards.defense} {wildcards.seed} " + LOGGED
