@@ -144,14 +144,22 @@ def test_the_self_checks_see_an_attack_that_cannot_attack(world):
     assert summary(half, ["tma"])["checks"]["stuck"] == 0.5
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 500), name=st.sampled_from(NAMES), steps=st.integers(0, 4), share=st.floats(0.05, 1.5))
-def test_budget_holds_for_any_model(seed, name, steps, share):
+def test_what_holds_for_any_model(seed, name, steps, share):
+    """The budget, the identity at zero steps, an untouched model, and targets that ignore batch and order."""
     world = World(seed, count=20)
-    result = world.attack(name, torch.arange(20), steps=steps, alpha=share * EPS)
+    items = torch.arange(20)
+    before = {key: value.clone() for key, value in world.model.state_dict().items()}
+    result = world.attack(name, items, steps=steps, alpha=share * EPS)
     assert result.largest_change.max() <= EPS + 1e-12
     assert result.images.min() >= 0
     assert result.images.max() <= 1
+    assert steps or torch.equal(result.images, world.images)
+    assert all(torch.equal(value, before[key]) for key, value in world.model.state_dict().items())
+    shuffled = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
+    parts = torch.cat([world.targets(name, part) for part in shuffled.split(3)])
+    assert torch.equal(parts, world.targets(name, items)[shuffled])
 
 
 def test_near_targets_are_among_the_nearest_percent_and_never_the_item():
