@@ -9,6 +9,7 @@ from stages.core import tables
 from stages.core.stats import Estimate, Interval
 from stages.core.tables import Row
 from stages.io import params, published, results
+from stages.io.errors import UserError
 from stages.io.results import Model
 
 
@@ -73,6 +74,16 @@ def test_variants_are_named_in_their_heading_and_notes_come_once():
 def model(spread=1.0, collapsed=0.0, **checks):
     good = {"improved": 1.0, "stuck": 0.0, "largest_change": 0.3}
     return Model({"spread": spread, "collapsed": collapsed}, {}, {"es": good | checks}, pd.DataFrame())
+
+
+@pytest.mark.parametrize("name", ["es.parquet", "history.csv"])
+def test_missing_and_damaged_tables_are_named(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(UserError, match=r"missing; run `python -m stages\.x` first"):
+        results.read_table(path, "python -m stages.x")
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"damaged \(.*\); delete it and run `python -m stages\.x`"):
+        results.read_table(path, "python -m stages.x")
 
 
 def test_marks():

@@ -38,31 +38,18 @@ def metric_name(metric: str, attack: str) -> str:
     return metric if attack in STANDARD_ATTACKS else f"{metric}:{attack}"
 
 
-def read_parquet(path: Path, command: str) -> pd.DataFrame:
-    """Read a table of per-query values.
+def read_table(path: Path, command: str) -> pd.DataFrame:
+    """Read per-query values (parquet) or a training history (csv).
 
     Raises:
         UserError: it is missing or damaged.
     """
     artifacts.require(path, command)
     try:
-        return pd.read_parquet(path)
-    except Exception as error:  # pyarrow raises its own family of errors
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except Exception as error:  # pyarrow and pandas raise families of their own
         problem = str(error).split("\n")[0]
         raise UserError(f"{path}: damaged ({problem}); delete it and run `{command}`") from None
-
-
-def read_history(path: Path, command: str) -> pd.DataFrame:
-    """Read a training history.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    artifacts.require(path, command)
-    try:
-        return pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run `{command}`") from None
 
 
 def read_queries(
@@ -75,12 +62,12 @@ def read_queries(
     """
     words = f"{dataset} {defense} {seed}"
     folder, command = artifacts.result_dir(dataset, defense, seed), f"python -m stages.evaluate {words}"
-    after = dict(read_parquet(folder / "benign.parquet", command).drop(columns="image_id").items())
+    after = dict(read_table(folder / "benign.parquet", command).drop(columns="image_id").items())
     before, checks = {}, {}
     for attack in attacks:
         command = f"python -m stages.attack {words} {attack}"
         report = artifacts.load_json(folder / f"{attack}.json", command, "metrics", "checks")
-        table = read_parquet(folder / f"{attack}.parquet", command)
+        table = read_table(folder / f"{attack}.parquet", command)
         checks[attack] = report["checks"]
         for metric in report["metrics"]:
             after[metric_name(metric, attack)] = table[f"{metric}_after"]
@@ -96,7 +83,7 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     """
     words = f"{dataset} {defense} {seed}"
     folder = artifacts.model_dir(dataset, defense, seed)
-    history = read_history(folder / "history.csv", f"python -m stages.train {words}")
+    history = read_table(folder / "history.csv", f"python -m stages.train {words}")
     folder = artifacts.result_dir(dataset, defense, seed)
     benign = artifacts.load_json(folder / "benign.json", f"python -m stages.evaluate {words}", "metrics")["metrics"]
     after, before, checks = read_queries(dataset, defense, seed, attacks)
