@@ -33,9 +33,9 @@ TRAIN_CLASSES, TEST_CLASSES = (0, 1, 2), (3, 4)
 
 def load(classes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Images (N, 1, 8, 8) in [0, 1] and labels of some digit classes, ordered by label."""
-    items = sorted((item for item in READERS["digits"](Path()) if item.label in classes), key=lambda i: i.label)
+    items = sorted((item for item in READERS["digits"](Path()) if item.class_id in classes), key=lambda i: i.class_id)
     pixels = np.stack([np.asarray(item.open()) for item in items])
-    return torch.from_numpy(pixels)[:, None].float() / 255, torch.tensor([item.label for item in items])
+    return torch.from_numpy(pixels)[:, None].float() / 255, torch.tensor([item.class_id for item in items])
 
 
 def fit(defense: str, eps: float, loaded: params.Params) -> Embedder:

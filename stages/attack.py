@@ -1,4 +1,4 @@
-"""Stage 5: attack one model with one attack, every test image once."""
+"""Stage 5: attack one model with one attack, every test image once (or as many as `attack_queries` says)."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
 
     chosen, eps = ATTACKS[block["attack"]], data_block["eps"]
-    examples = example_rows(test.image_ids)
+    order, wanted = drawn_order(test.image_ids), data_block["attack_queries"]
+    queries, examples = sorted(order if wanted == "all" else order[:wanted]), set(order[:EXAMPLES])
     frames, pictures = [], []
-    batches = torch.arange(len(test.labels)).split(data_block["attack_batch"])
+    batches = torch.tensor(queries).split(data_block["attack_batch"])
     label = f"attack {dataset} {defense} {seed} {attack}"
     for items in cli.progress(batches, total=len(batches), label=label):
         ids = test.image_ids[items.numpy()]
@@ -98,12 +99,11 @@ def load_gallery(path: Path, count: int) -> torch.Tensor:
     return torch.from_numpy(embeddings)
 
 
-def example_rows(image_ids: NDArray[np.int64]) -> set[int]:
-    """Rows of the images shown in the report: the same for every model and attack, drawn from the ids alone."""
+def drawn_order(image_ids: NDArray[np.int64]) -> list[int]:
+    """Rows in an order drawn from the ids alone: which images are attacked and shown is the same for every model."""
     from stages.core.seeding import seed_of
 
-    order = sorted(range(len(image_ids)), key=lambda row: seed_of("examples", int(image_ids[row])))
-    return set(order[:EXAMPLES])
+    return sorted(range(len(image_ids)), key=lambda row: seed_of("examples", int(image_ids[row])))
 
 
 def summary(table: pd.DataFrame, names: list[str]) -> dict[str, object]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.io import artifacts, cli
 from stages.io.errors import UserError
-from stages.io.params import Params
+from stages.io.params import FILE, Params
 from stages.io.params import dataset as dataset_block
 
 if TYPE_CHECKING:
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from stages.io.readers import Item
+    from stages.io.listings import Item
+
+CHUNK = 256  # images decoded before they are written: bounds memory whatever the size of the dataset
+GREY = {"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "F"}
 
 
 def channels_of(items: list[Item]) -> int:
@@ -29,7 +35,7 @@ def channels_of(items: list[Item]) -> int:
     """
     for item in items:
         with opened(item) as image:
-            if image.mode != "L":
+            if image.mode not in GREY:
                 return 3
     return 1
 
@@ -46,12 +52,15 @@ def opened(item: Item) -> Iterator[Image.Image]:
     try:
         with item.open() as image:
             yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{item.source_path}: cannot be decoded ({error}); replace or remove the file") from None
 
 
 def decode(item: Item, side: int, channels: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Decode one image upright to uint8 (side, side, channels); also its original (width, height).
+    """Decode one image as people see it to uint8 (side, side, channels); also its stored (width, height).
+
+    Upright, transparent parts on white, 16-bit grey scaled to 8 bits, then resized with bilinear interpolation
+    without keeping the aspect ratio (method.md 1.2).
 
     Raises:
         UserError: the file cannot be decoded to the end.
@@ -61,50 +70,142 @@ def decode(item: Item, side: int, channels: int) -> tuple[NDArray[np.uint8], tup
 
     with opened(item) as original:
         size = original.size
-        image = ImageOps.exif_transpose(original).convert("L" if channels == 1 else "RGB")
+        image = ImageOps.exif_transpose(original)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image, dtype=np.uint16) // 257).astype(np.uint8))
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        image = image.convert("L" if channels == 1 else "RGB")
         resized = image.resize((side, side), Image.Resampling.BILINEAR) if image.size != (side, side) else image
         pixels = np.asarray(resized, dtype=np.uint8)
     return pixels.reshape(side, side, channels), size
 
 
-def ordered(items: list[Item]) -> list[Item]:
-    """Manifest order: by label, then by id."""
-    return sorted(items, key=lambda item: (item.label, item.image_id))
+def chosen(items: list[Item], split: dict[str, int], key: str) -> list[tuple[Item, int, str]]:
+    """The images that take part with label (from 0) and split, in manifest order: by label, then by id.
+
+    ``split`` counts classes in the order of their ids: the first ``train`` of them train, the last ``test`` of them
+    test; ``images_per_class`` keeps the first so many images of each, by id. ``key`` is its name for messages.
+
+    Raises:
+        UserError: there are fewer classes than asked for.
+    """
+    classes = [list(members) for _, members in groupby(sorted(items, key=itemgetter(1, 0)), key=itemgetter(1))]
+    train, test = split["train"], split["test"]
+    if train + test > len(classes):
+        raise UserError(f"{FILE}: {key}: {train} + {test} classes asked for, {len(classes)} are there; lower one")
+    kept = [(members, "train") for members in classes[:train]]
+    kept += [(members, "test") for members in classes[len(classes) - test :]]
+    return [
+        (item, label, part)
+        for label, (members, part) in enumerate(kept)
+        for item in members[: split.get("images_per_class")]
+    ]
 
 
-def prepare(params: Params, dataset: str) -> list[Path]:
-    """Write data/<dataset>/images.npy and manifest.parquet."""
+def decoded(items: list[Item], side: int, channels: int) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int]]]:
+    """``decode`` over many images in order, on several threads (Pillow lets go of Python's lock), some at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(cli.workers()) as pool:
+        for start in range(0, len(items), CHUNK):
+            yield from pool.map(lambda item: decode(item, side, channels), items[start : start + CHUNK])
+
+
+@contextmanager
+def located(raw: Path) -> Iterator[None]:
+    """Put the folder in front of messages that name files relative to it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{raw}: {error}") from None
+
+
+def require_space(path: Path, size: int) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises:
+        UserError: ``size`` bytes do not fit beside ``path``.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        raise UserError(f"{path}: needs {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room or lower `side`")
+
+
+def store(images_path: Path, shape: tuple[int, ...], items: list[Item], label: str) -> list[dict[str, Any]]:
+    """Decode images into an array file of a shape (N, side, side, channels); what the manifest says of each."""
     import numpy as np
-    import pandas as pd
 
-    from stages.io.readers import READERS
-
-    block, raw = dataset_block(params, dataset), artifacts.raw_dir(dataset)
-    items = ordered(READERS[block["reader"]](raw))
-    cli.log.info("read %d images of %s", len(items), dataset)
-    outputs = (artifacts.data_dir(dataset) / "images.npy", artifacts.data_dir(dataset) / "manifest.parquet")
-    channels = channels_of(items)
-    rows: list[dict[str, Any]] = []
-    with artifacts.writing(*outputs) as (images_path, manifest_path):
-        shape = (len(items), block["side"], block["side"], channels)
-        images = np.lib.format.open_memmap(images_path, mode="w+", dtype=np.uint8, shape=shape)
-        for i, item in enumerate(cli.progress(items, total=len(items), label=f"prepare {dataset}")):
-            pixels, (width, height) = decode(item, block["side"], channels)
-            images[i] = pixels
-            rows.append(
+    facts = []
+    with images_path.open("wb") as file:
+        # Plain writes, because a full disk kills a process that writes through a memory map.
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        images = cli.progress(decoded(items, shape[1], shape[3]), total=len(items), label=label)
+        for item, (pixels, (width, height)) in zip(items, images, strict=True):
+            stored = pixels.tobytes()
+            file.write(stored)
+            facts.append(
                 {
                     "image_id": item.image_id,
-                    "label": item.label,
                     "class_name": item.class_name,
-                    "split": "train" if item.label < block["train_classes"] else "test",
                     "source_path": item.source_path,
                     "width": width,
                     "height": height,
-                    "sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+                    "sha256": hashlib.sha256(stored).hexdigest(),
                 }
             )
-        images.flush()
-        pd.DataFrame(rows).to_parquet(manifest_path, index=False)
+    return facts
+
+
+def check_raw(raw: Path, sources: list[dict[str, str]], dataset: str) -> None:
+    """Compare what lies in ``raw`` with the checksums of the dataset's ``fetch`` list.
+
+    Raises:
+        UserError: nothing is there, or a published file is not the published one.
+    """
+    from stages.io.download import file_name, verify
+
+    there = raw.is_dir() and any(path.name != "README.md" and path.suffix != ".dvc" for path in raw.glob("[!.]*"))
+    if not there:
+        raise UserError(f"{raw}: empty; run `python -m stages.fetch {dataset}` or put the original files there")
+    for source in sources:
+        path = raw / file_name(source)
+        if path.exists():
+            verify(path, source)
+
+
+def prepare(params: Params, dataset: str) -> list[Path]:
+    """Write data/<dataset>/images.npy and manifest.parquet.
+
+    Raises:
+        UserError: the original files are missing, damaged or not what their lists say, or the disk is too small.
+    """
+    import math
+
+    import pandas as pd
+
+    from stages.io.archives import unpacked
+    from stages.io.readers import READERS
+
+    block, raw, folder = dataset_block(params, dataset), artifacts.raw_dir(dataset), artifacts.data_dir(dataset)
+    if "fetch" in block:
+        check_raw(raw, block["fetch"], dataset)
+    outputs = (folder / "images.npy", folder / "manifest.parquet")
+    with unpacked(raw, beside=folder / "raw") as originals, artifacts.writing(*outputs) as (images_path, manifest_path):
+        with located(raw):
+            items = READERS[block["reader"]](originals)
+            channels = channels_of(items)
+        rows = chosen(items, block["split"], f"datasets.{dataset}.split")
+        cli.log.info("read lists of %d images of %s, %d take part", len(items), dataset, len(rows))
+        shape = (len(rows), block["side"], block["side"], channels)
+        require_space(outputs[0], math.prod(shape))
+        with located(raw):
+            facts = store(images_path, shape, [item for item, _, _ in rows], f"prepare {dataset}")
+        manifest = pd.DataFrame(facts).assign(
+            label=[label for _, label, _ in rows], split=[part for _, _, part in rows]
+        )
+        manifest.to_parquet(manifest_path, index=False)
     return list(outputs)
 
 

@@ -24,10 +24,12 @@ SHOWN = 5  # offending rows named in the error line
 def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8]) -> pd.DataFrame:
     """The manifest with what expectations need beside it, one row per image.
 
-    ``pixel_range`` is max - min of the stored image, ``stored_sha256`` the hash of its pixels, ``splits_of_class`` and
-    ``splits_of_image`` the number of splits in which its class and its very pixels occur.
+    ``pixel_range`` is max - min of the stored image, ``stored_sha256`` the hash of its pixels, ``images_of_class`` the
+    size of its class, ``splits_of_class`` and ``splits_of_image`` the number of splits in which its class and its very
+    pixels occur.
     """
     table = manifest.copy()
+    table["images_of_class"] = table.groupby("label")["label"].transform("size")
     table["pixel_range"] = [int(image.max()) - int(image.min()) for image in pixels]
     table["stored_sha256"] = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
     table["splits_of_class"] = table.groupby("label")["split"].transform("nunique")
@@ -35,27 +37,31 @@ def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8]) -> pd.DataFrame:
     return table
 
 
-def expectations(columns: list[str], expected: dict[str, dict[str, int]]) -> list[Any]:
-    """What every dataset must satisfy; ``expected`` gives images and classes per split."""
+def expectations(columns: list[str], expected: dict[str, Any], rows: int) -> list[Any]:
+    """What a dataset of ``rows`` images must satisfy; ``expected`` is its block in params.yaml."""
     import great_expectations.expectations as gxe
     from great_expectations.expectations.row_conditions import Column
 
-    classes = sum(split["classes"] for split in expected.values())
+    splits = {name: expected[name] for name in ("train", "test")}
+    classes = sum(split["classes"] for split in splits.values())
+    fewest, most = expected["images_per_class"]
+    unique_share = 1 - expected["duplicates_across_splits"] / rows
     suite = [
         gxe.ExpectTableColumnsToMatchSet(column_set=columns, exact_match=False),
         gxe.ExpectColumnValuesToBeUnique(column="image_id"),
-        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(expected)),
+        gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(splits)),
         gxe.ExpectColumnValuesToBeBetween(column="label", min_value=0, max_value=classes - 1),
+        gxe.ExpectColumnValuesToBeBetween(column="images_of_class", min_value=fewest, max_value=most),
         gxe.ExpectColumnValuesToBeBetween(column="splits_of_class", max_value=1),
-        gxe.ExpectColumnValuesToBeBetween(column="splits_of_image", max_value=1),
+        gxe.ExpectColumnValuesToBeBetween(column="splits_of_image", max_value=1, mostly=unique_share),
         gxe.ExpectColumnValuesToBeBetween(column="pixel_range", min_value=1),
         gxe.ExpectColumnValuesToBeBetween(column="width", min_value=1),
         gxe.ExpectColumnValuesToBeBetween(column="height", min_value=1),
         gxe.ExpectColumnPairValuesToBeEqual(column_A="sha256", column_B="stored_sha256"),
-        gxe.ExpectTableRowCountToEqual(value=sum(split["images"] for split in expected.values())),
+        gxe.ExpectTableRowCountToEqual(value=sum(split["images"] for split in splits.values())),
     ]
     suite += [gxe.ExpectColumnValuesToNotBeNull(column=column) for column in columns]
-    for split, size in expected.items():
+    for split, size in splits.items():
         here: Any = {"row_condition": Column("split") == split, "meta": {"split": split}}
         images, count = size["images"], size["classes"]
         suite += [
@@ -130,7 +136,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
         raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; prepare again")
     cli.log.info("read %d images and manifest rows of %s", len(manifest), dataset)
     docs = artifacts.LOGS / "validation" / dataset
-    suite = expectations(list(COLUMNS), block["expected"])
+    suite = expectations(list(COLUMNS), block["expected"], len(manifest))
     results = run_suite(facts(manifest, pixels), suite, dataset, docs)
     cli.log.info("Data Docs: %s", docs / "index.html")
     failed = sorted((result for result in results if not result["success"]), key=lambda one: not one["image_ids"])

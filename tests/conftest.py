@@ -12,7 +12,7 @@ import yaml
 from batch_world import make_world
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("Snakefile", "dvc.yaml", "params.yaml", "profiles", "workflow", "stages")
+PARTS = ("Snakefile", "dvc.yaml", ".dvcignore", "params.yaml", "profiles", "workflow", "stages")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +33,10 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        for note in (ROOT / "data" / "raw").glob("*/README.md"):
+            target = folder / note.relative_to(ROOT)
+            target.parent.mkdir(parents=True)
+            shutil.copy(note, target)
         for part in PARTS:
             source = ROOT / part
             if source.is_dir():
@@ -68,8 +72,9 @@ class Project:
         return self.run(sys.executable, "-m", f"stages.{name}", *map(str, words), check=check)
 
     def files(self, *folders: str) -> dict[str, bytes]:
-        """Contents of all files under some folders, by relative path."""
+        """Contents of all files under some folders, by relative path; notes on raw data left out."""
         found = (path for folder in folders for path in (self.folder / folder).rglob("*") if path.is_file())
+        found = (path for path in found if path.name != "README.md")
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
 
 

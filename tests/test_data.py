@@ -1,5 +1,7 @@
 """Preparing, validating and reading data, with good and with broken files."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,9 +22,14 @@ def use_folder(loaded):
         "side": 12,
         "crop": 10,
         "flip": True,
-        "train_classes": 2,
+        "split": {"train": 2, "test": 2},
     }
-    block["expected"] = {"train": {"images": 6, "classes": 2}, "test": {"images": 6, "classes": 2}}
+    block["expected"] = {
+        "train": {"images": 6, "classes": 2},
+        "test": {"images": 6, "classes": 2},
+        "images_per_class": [3, 3],
+        "duplicates_across_splits": 0,
+    }
     loaded["datasets"]["own"] = block
 
 
@@ -96,8 +103,90 @@ def test_an_image_that_cannot_be_decoded_is_named(own, content):
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
     done = own.stage("prepare", "own", check=False)
     assert done.returncode == 1
-    assert "prepare: class2/1.png: cannot be decoded" in done.stderr
+    assert "prepare: data/raw/own: class2/1.png: cannot be decoded" in done.stderr
     assert "replace or remove the file" in done.stderr
+    assert own.files("data/own") == {}
+
+
+def test_transparent_parts_are_white_and_16_bit_grey_keeps_its_range(own):
+    see_through = np.zeros((20, 20, 4), dtype=np.uint8)
+    see_through[:10, :, 3] = 255
+    Image.fromarray(see_through).save(raw(own, "class0/0.png"))
+    Image.fromarray(see_through).convert("P").save(raw(own, "class0/1.png"), transparency=0)
+    deep = np.zeros((20, 20), dtype=np.uint16)
+    deep[10:] = 65535
+    deep[5:10] = 128 * 257
+    Image.fromarray(deep).save(raw(own, "class0/2.png"))
+    own.stage("prepare", "own")
+    images, _ = prepared(own)
+    assert images[0, 0].max() < 10
+    assert images[0, -1].min() > 245
+    assert images[1, -1].min() > 245
+    assert images[2, 0].max() < 10
+    assert abs(int(images[2, 4, 0, 0]) - 128) < 10
+    assert images[2, -1].min() > 245
+
+
+def test_a_dataset_of_grey_images_has_one_channel(own):
+    for path in (own.folder / "data" / "raw" / "own").rglob("*.png"):
+        with Image.open(path) as image:
+            image.convert("L").save(path)
+    own.stage("prepare", "own")
+    assert prepared(own)[0].shape == (12, 12, 12, 1)
+
+
+@pytest.mark.parametrize(
+    ("split", "kept"),
+    [
+        ({"train": 1, "test": 1}, [("class0", 3, "train"), ("class3", 3, "test")]),
+        ({"train": 2, "test": 1, "images_per_class": 2},
+         [("class0", 2, "train"), ("class1", 2, "train"), ("class3", 2, "test")]),
+    ],
+)  # fmt: skip
+def test_a_split_takes_the_first_and_the_last_classes(own, split, kept):
+    own.edit(lambda loaded: loaded["datasets"]["own"].update(split=split))
+    own.stage("prepare", "own")
+    _, manifest = prepared(own)
+    found = manifest.groupby(["label", "class_name", "split"]).size().reset_index(name="count")
+    assert list(zip(found["class_name"], found["count"], found["split"], strict=True)) == kept
+    assert sorted(set(found["label"])) == list(range(len(kept)))
+
+
+def test_more_classes_than_there_are(own):
+    own.edit(lambda loaded: loaded["datasets"]["own"].update(split={"train": 3, "test": 2}))
+    done = own.stage("prepare", "own", check=False)
+    assert "prepare: params.yaml: datasets.own.split: 3 + 2 classes asked for, 4 are there; lower one" in done.stderr
+    assert own.files("data/own") == {}
+
+
+def test_the_number_of_workers_does_not_matter(own, monkeypatch):
+    own.stage("prepare", "own")
+    first = own.files("data/own")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    own.stage("prepare", "own")
+    assert own.files("data/own") == first
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file size limits on Windows")
+def test_a_full_disk_leaves_nothing_behind(own):
+    """A limit on file sizes stands for the disk: the array's writes fail half-way."""
+    own.edit(lambda loaded: loaded["datasets"]["own"].update(side=120, crop=100))
+    own.stage("prepare", "own")
+    before = own.files("data/own")
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); "
+    stage = "sys.argv = ['prepare', 'own']; from stages.prepare import main; main()"
+    done = own.run(sys.executable, "-c", limit + stage, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 2  # the number of images read, then the error
+    assert "File too large; nothing was left half-written" in done.stderr
+    assert own.files("data/own") == before
+
+
+def test_an_array_larger_than_the_free_space_is_not_begun(own, monkeypatch):
+    monkeypatch.chdir(own.folder)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 5000}))
+    with pytest.raises(UserError, match=r"^data/own/images.npy: needs 0.0 GB, 0.0 GB are free; make room or lower"):
+        prepare(params.load(), "own")
     assert own.files("data/own") == {}
 
 
@@ -105,7 +194,7 @@ def test_missing_raw_data_says_where_to_put_it(project):
     project.edit(use_folder)
     done = project.stage("prepare", "own", check=False)
     assert done.returncode == 1
-    assert "prepare: data/raw/own: missing; put one folder of images per class there" in done.stderr
+    assert "prepare: data/raw/own: no images in class folders; put one folder of images per class" in done.stderr
 
 
 def violate(project, change):
@@ -149,6 +238,11 @@ def same_id(images, manifest):
     return images, manifest
 
 
+def lonely_class(images, manifest):
+    keep = [row for row in range(12) if row not in (9, 10)]
+    return images[keep], manifest.iloc[keep]
+
+
 def dropped_row(images, manifest):
     return images[:-1], manifest[:-1]
 
@@ -161,7 +255,8 @@ def dropped_row(images, manifest):
         (changed_pixels, ("pair_values_to_be_equal", "image ids 5")),
         (class_in_both_splits, ("splits_of_class", "image ids 3, 4, 5")),
         (same_id, ("be_unique", "image ids 3")),
-        (dropped_row, ("row_count",)),
+        (dropped_row, ("images_of_class", "image ids 9, 10")),
+        (lonely_class, ("images_of_class", "image ids 11")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -176,12 +271,28 @@ def test_violated_expectations_stop_and_name_the_rows(own, change, expected, mon
     assert not (own.folder / "data" / "own" / "validation.json").exists()
 
 
+def test_known_duplicates_can_be_allowed(own, monkeypatch):
+    monkeypatch.chdir(own.folder)
+    pictures = own.folder / "data" / "raw" / "own"
+    (pictures / "class3" / "2.png").write_bytes((pictures / "class0" / "0.png").read_bytes())
+    prepare(params.load(), "own")
+    with pytest.raises(UserError, match=r"splits_of_image.*image ids 0, 11"):
+        validate(params.load(), "own")
+    for allowed in (1, 2):
+        own.edit(lambda loaded, n=allowed: loaded["datasets"]["own"]["expected"].update(duplicates_across_splits=n))
+        if allowed == 1:
+            with pytest.raises(UserError, match="splits_of_image"):
+                validate(params.load(), "own")
+        else:
+            validate(params.load(), "own")
+
+
 def test_snakemake_shows_the_one_line_of_a_failed_stage(own):
     own.edit(lambda loaded: loaded["run"].update(datasets=["own"]))
     raw(own, "class2/1.png").write_bytes(b"")
     done = own.run("snakemake", "--cores", "1", "--quiet", "rules", check=False)
     assert done.returncode == 1
-    assert "\nprepare: class2/1.png: cannot be decoded" in done.stdout + done.stderr
+    assert "\nprepare: data/raw/own: class2/1.png: cannot be decoded" in done.stdout + done.stderr
     assert own.files("data/own", "models", "results", "reports") == {}
 
 

@@ -61,12 +61,18 @@ def listed(jobs, params):
     return jobs
 
 
+def grouped(jobs):
+    """What lies in a dataset's raw folder as the folder: Snakemake cannot look into one, so it names the entries."""
+    for job in jobs.values():
+        below = {name for name in job["inputs"] if name.startswith("data/raw/")}
+        job["inputs"] = sorted((set(job["inputs"]) - below) | {"/".join(name.split("/")[:3]) for name in below})
+    return jobs
+
+
 def enlarge(params):
     """Three datasets, eight defenses, three seeds, nine attacks."""
-    digits = params["datasets"]["digits"]
-    params["datasets"] |= {"one": dict(digits), "two": dict(digits)}
     params["defenses"]["again"] = dict(params["defenses"]["act"])
-    params["run"]["datasets"] = ["digits", "one", "two"]
+    params["run"]["datasets"] = ["cub", "cars", "sop"]
     params["run"]["defenses"] = [*params["run"]["defenses"], "again"]
     params["run"]["seeds"] = [0, 1, 2]
 
@@ -81,7 +87,7 @@ def graph(project):
 def test_both_graphs_are_the_same(graph, change):
     graph.edit(change)
     params = yaml.safe_load((graph.folder / "params.yaml").read_text())
-    snakemake, dvc = snakemake_jobs(graph), listed(dvc_jobs(graph), params)
+    snakemake, dvc = grouped(snakemake_jobs(graph)), listed(dvc_jobs(graph), params)
     assert sorted(snakemake) == sorted(dvc)
     for command, job in snakemake.items():
         assert job == dvc[command], command
@@ -103,7 +109,7 @@ def test_a_new_defense_touches_no_other_job(graph):
         params["run"]["defenses"].append("mine")
 
     graph.edit(add)
-    for after in (dvc_jobs(graph), snakemake_jobs(graph)):
+    for after in (dvc_jobs(graph), grouped(snakemake_jobs(graph))):
         for command, job in before.items():
             if command != "python -m stages.report":
                 assert after[command] == job

@@ -34,33 +34,62 @@ def result_dir(dataset: str, defense: str, seed: int) -> Path:
     return RESULTS / dataset / defense / str(seed)
 
 
+def draft_of(path: Path) -> Path:
+    """A temporary sibling's name, this process's own; what killed processes left of the same path is removed.
+
+    It keeps the suffix, since some writers choose their format by it.
+    """
+    for left in path.parent.glob(f".*.{path.name}"):
+        owner = left.name.split(".")[1]
+        if owner.isdigit() and not _runs(int(owner)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return path.with_name(f".{os.getpid()}.{path.name}")
+
+
+def _runs(process: int) -> bool:
+    """Whether another process has this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
 @contextmanager
 def writing(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Give a temporary sibling for each path; on success sync and rename all of them, on failure remove them.
-
-    A temporary name keeps the suffix, since some writers choose their format by it.
-    """
-    temporary = tuple(path.with_name(f".{os.getpid()}.{path.name}") for path in paths)
+    """Give a temporary sibling for each path; on success sync and rename all of them, on failure remove them."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
+    drafts = tuple(draft_of(path) for path in paths)
     try:
-        yield temporary
-        for draft in temporary:
+        yield drafts
+        for draft in drafts:
             with draft.open("rb+") as file:
                 os.fsync(file.fileno())
-        for draft, path in zip(temporary, paths, strict=True):
+        for draft, path in zip(drafts, paths, strict=True):
             draft.replace(path)
     finally:
-        for draft in temporary:
+        for draft in drafts:
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """Give an empty temporary folder, a hidden sibling of a path, and remove it in the end."""
+    draft = draft_of(beside)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """Give an empty temporary sibling of a folder; on success it takes the folder's place, on failure it goes."""
-    draft = folder.with_name(f".{os.getpid()}.{folder.name}")
-    draft.mkdir(parents=True)
-    try:
+    with scratch(folder) as draft:
         yield draft
         for path in draft.rglob("*"):
             if path.is_file():
@@ -68,8 +97,6 @@ def replacing(folder: Path) -> Iterator[Path]:
                     os.fsync(file.fileno())
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def rounded(value: Any) -> Any:

@@ -81,15 +81,44 @@ def limit_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def workers() -> int:
+    """How many things to do at once where it cannot change results: what Snakemake gave the job, or every core."""
+    from joblib import cpu_count
+
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else int(cpu_count())
+
+
 def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     """Pass ``items`` through, with a bar and the remaining time on a terminal and nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with _bar(*columns) as bar:
         task = bar.add_task(label, total=total)
         for item in items:
             yield item
             bar.advance(task)
+
+
+def transfer(blocks: Iterable[bytes], *, total: int, done: int, label: str) -> Iterator[bytes]:
+    """Pass blocks of a download through, with a bar in bytes; ``total`` is 0 where unknown, ``done`` what is there."""
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    log.info("fetching %s (%s)", label, decimal(total) if total else "size unknown")
+    columns = (TextColumn("fetch"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with _bar(*columns) as bar:
+        task = bar.add_task(label, total=total or None, completed=done)
+        for block in blocks:
+            yield block
+            bar.advance(task, len(block))
+
+
+def _bar(*columns: Any) -> Any:
+    """A progress display on stderr that only terminals show."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

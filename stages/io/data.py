@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.io import artifacts
-from stages.io.errors import UserError
+from stages.io.errors import UserError, reason
 
 COLUMNS = ("image_id", "label", "class_name", "split", "source_path", "width", "height", "sha256")
 
@@ -33,7 +33,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and prepare the dataset again") from None
+        raise UserError(f"{path}: damaged ({reason(error)}); delete it and prepare the dataset again") from None
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 4 or pixels.dtype != np.uint8:
         raise UserError(f"{path}: not a uint8 array of shape (N, H, W, C); delete it and prepare the dataset again")
     return pixels
@@ -48,8 +48,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     try:
         manifest = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises its own family of errors
-        problem = str(error).split("\n")[0]
-        raise UserError(f"{path}: damaged ({problem}); delete it and prepare the dataset again") from None
+        raise UserError(f"{path}: damaged ({reason(error)}); delete it and prepare the dataset again") from None
     missing = [column for column in COLUMNS if column not in manifest.columns]
     if missing:
         raise UserError(f"{path}: no column {missing[0]!r}; delete it and prepare the dataset again")

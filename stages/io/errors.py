@@ -5,6 +5,11 @@ class UserError(Exception):
     """Something the user can mend. The message is one line that names the key or file and the fix."""
 
 
+def reason(error: BaseException) -> str:
+    """What another library complains of, in one line."""
+    return " ".join(str(error).split("\n")[0].split())[:200].rstrip(":;,. ") or type(error).__name__
+
+
 def choose(word: str, known: list[str]) -> str:
     """Say what could have been meant by ``word``: the nearest of ``known``, or all of them."""
     from difflib import get_close_matches

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from stages.io import registries
-from stages.io.errors import UserError, choose
+from stages.io.errors import UserError, choose, reason
 
 Params = dict[str, Any]
 FILE = "params.yaml"
@@ -51,7 +51,7 @@ def load(path: str | Path = FILE) -> Params:
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f"line {where.line + 1}: " if where else ""
-        problem = getattr(error, "problem", None) or str(error).split("\n")[0]
+        problem = getattr(error, "problem", None) or reason(error)
         raise UserError(f"{path}: {line}not valid YAML ({problem})") from None
     check(params)
     return params

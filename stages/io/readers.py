@@ -1,26 +1,30 @@
-"""Readers: from a dataset's original files to a list of images with labels. One function each, READERS at the foot."""
+"""Readers: from a dataset's original files to a list of images with class ids. One function each, READERS at the foot.
+
+A reader gets the folder with a dataset's files, as published or as a user laid them out, and checks the lists against
+the images before anything is decoded. Its messages name files relative to that folder.
+"""
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from stages.io.errors import UserError
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-
-
-class Item(NamedTuple):
-    """One original image: its id in the dataset, 0-based class label, class name, path for people, how to open it."""
-
-    image_id: int
-    label: int
-    class_name: str
-    source_path: str
-    open: Callable[[], Image.Image]
-
+from stages.io.listings import (
+    Item,
+    find,
+    listed,
+    matlab,
+    matlab_names,
+    parent_of,
+    require_class,
+    required,
+    shown,
+    structs,
+    subfolders,
+    table,
+)
 
 Reader = Callable[[Path], list[Item]]
 
@@ -38,29 +42,105 @@ def digits(raw: Path) -> list[Item]:
 
 
 def folder(raw: Path) -> list[Item]:
-    """A folder per class with images inside: ``raw/<class name>/<image>``. Classes and images in name order.
+    """A folder per class with images inside: ``<class name>/<image>``. Classes and images in name order.
+
+    Folders around the class folders, as archives often have them, do not matter.
 
     Raises:
-        UserError: the folder is absent or holds no images in class folders.
+        UserError: there are no images in class folders.
     """
-    if not raw.is_dir():
-        raise UserError(f"{raw}: missing; put one folder of images per class there")
-    classes = sorted(path for path in raw.iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = [
-        (label, path)
-        for label, parent in enumerate(classes)
-        for path in sorted(parent.iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
+    classes = subfolders(raw)
+    while len(classes) == 1:
+        raw = classes[0]
+        classes = subfolders(raw)
+    files = [(label, path) for label, parent in enumerate(classes) for path in sorted(parent.iterdir()) if shown(path)]
     if not files:
-        raise UserError(f"{raw}: no images in class folders; put one folder of images per class there")
+        raise UserError("no images in class folders; put one folder of images per class there")
     return [
         Item(i, label, path.parent.name, path.relative_to(raw).as_posix(), partial(Image.open, path))
         for i, (label, path) in enumerate(files)
     ]
 
 
+def cub(raw: Path) -> list[Item]:
+    """CUB-200-2011 (method.md 1.1): ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``.
+
+    Raises:
+        UserError: a list is missing or malformed, names an unknown class, or does not fit the images.
+    """
+    root = parent_of(raw, "images.txt")
+    paths = dict(table(root / "images.txt", int, str))
+    classes = dict(table(root / "image_class_labels.txt", int, int))
+    names = dict(table(root / "classes.txt", int, str))
+    for image, path in paths.items():
+        if image not in classes:
+            raise UserError(f"image_class_labels.txt: no class for image {image} ({path}); restore the original file")
+        require_class(classes[image], names, f"image_class_labels.txt: image {image}", "classes.txt")
+    for image in classes:
+        if image not in paths:
+            raise UserError(f"images.txt: no path for image {image}; restore the original file")
+    return listed(root, [(i, classes[i], names[classes[i]], f"images/{path}") for i, path in paths.items()])
+
+
+def cars(raw: Path) -> list[Item]:
+    """Cars-196 (method.md 1.1) in either published form; images are numbered in the order of the lists from 1.
+
+    ``cars_annos.mat`` lists all images under the folder it lies in (or the one above). Else the devkit: its
+    ``cars_train_annos.mat``, ``cars_meta.mat`` and ``cars_test_annos_withlabels.mat`` with ``cars_train/`` and
+    ``cars_test/``.
+
+    Raises:
+        UserError: a file is missing or damaged, a label is out of range, or a list does not fit the images.
+    """
+    merged = find(raw, "cars_annos.mat")
+    if merged:
+        contents = matlab(merged)
+        where, names = merged.name, matlab_names(contents, merged.name)
+        entries = [(str(one["relative_im_path"]), int(one["class"])) for one in structs(contents, merged.name)]
+        first = entries[0][0] if entries else ""
+        root = merged.parent if (merged.parent / first).exists() else raw
+    else:
+        parts = {"cars_train": "cars_train_annos.mat", "cars_test": "cars_test_annos_withlabels.mat"}
+        meta = required(raw, "cars_meta.mat", instead="cars_annos.mat")
+        names, where = matlab_names(matlab(meta), meta.name), "cars_*_annos*.mat"
+        entries = []
+        for part, name in parts.items():
+            records = structs(matlab(required(raw, name, instead="cars_annos.mat")), name)
+            entries += [(f"{part}/{one['fname']}", int(one["class"])) for one in records]
+        root = parent_of(raw, "cars_train")
+    known = dict(enumerate(names, start=1))
+    for path, class_id in entries:
+        require_class(class_id, known, f"{where}: {path}", "class_names")
+    rows = [(i, class_id, known[class_id], path) for i, (path, class_id) in enumerate(entries, start=1)]
+    return listed(root, rows)
+
+
+def sop(raw: Path) -> list[Item]:
+    """Stanford Online Products (method.md 1.1): ``Ebay_train.txt``, ``Ebay_test.txt`` and the image folders they name.
+
+    Classes have no names; they are called by their kind of product and id, as in ``bicycle_1``.
+
+    Raises:
+        UserError: a list is missing or malformed, a class is in both lists, or a list does not fit the images.
+    """
+    root = parent_of(raw, "Ebay_train.txt")
+    rows: list[tuple[int, int, str, str]] = []
+    last = 0
+    for name in ("Ebay_train.txt", "Ebay_test.txt"):
+        entries = table(root / name, int, int, int, str, header="image_id class_id super_class_id path")
+        for image, class_id, _, path in entries:
+            if class_id <= last:
+                raise UserError(f"{name}: class {class_id} also belongs to Ebay_train.txt; restore the original files")
+            kind = PurePosixPath(path).parts[0].removesuffix("_final")
+            rows.append((image, class_id, f"{kind}_{class_id}", path))
+        last = max((class_id for _, class_id, _, _ in entries), default=0)
+    return listed(root, rows)
+
+
 READERS: dict[str, Reader] = {
     "digits": digits,
     "folder": folder,
+    "cub": cub,
+    "cars": cars,
+    "sop": sop,
 }

@@ -12,7 +12,7 @@ from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Figure, ars_reconst
 from stages.core.seeding import seed_of
 from stages.core.stats import resampled_means
 from stages.io import artifacts
-from stages.io.errors import UserError
+from stages.io.errors import UserError, reason
 
 RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
 # sub-scores that the exact readings replace, and where they come from
@@ -48,22 +48,29 @@ def read_table(path: Path, command: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except Exception as error:  # pyarrow and pandas raise families of their own
-        problem = str(error).split("\n")[0]
-        raise UserError(f"{path}: damaged ({problem}); delete it and run `{command}`") from None
+        raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{command}`") from None
+
+
+class Queries(NamedTuple):
+    """Per-query values by metric: benign ones of all queries, and those of the attacked queries before and after."""
+
+    benign: pd.DataFrame
+    before: pd.DataFrame
+    after: pd.DataFrame
 
 
 def read_queries(
     dataset: str, defense: str, seed: int, attacks: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, float]]]:
-    """Per-query values by metric after (benign ones included) and before the attacks, and each attack's self-checks.
+) -> tuple[Queries, dict[str, dict[str, float]]]:
+    """Per-query values of one model, and each attack's self-checks.
 
     Raises:
         UserError: a file is missing or damaged.
     """
     words = f"{dataset} {defense} {seed}"
     folder, command = artifacts.result_dir(dataset, defense, seed), f"python -m stages.evaluate {words}"
-    after = dict(read_table(folder / "benign.parquet", command).drop(columns="image_id").items())
-    before, checks = {}, {}
+    benign = read_table(folder / "benign.parquet", command).drop(columns="image_id")
+    before, after, checks = {}, {}, {}
     for attack in attacks:
         command = f"python -m stages.attack {words} {attack}"
         report = artifacts.load_json(folder / f"{attack}.json", command, "metrics", "checks")
@@ -72,7 +79,7 @@ def read_queries(
         for metric in report["metrics"]:
             after[metric_name(metric, attack)] = table[f"{metric}_after"]
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
-    return pd.DataFrame(after), pd.DataFrame(before), checks
+    return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks
 
 
 def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Model:
@@ -86,14 +93,15 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     history = read_table(folder / "history.csv", f"python -m stages.train {words}")
     folder = artifacts.result_dir(dataset, defense, seed)
     benign = artifacts.load_json(folder / "benign.json", f"python -m stages.evaluate {words}", "metrics")["metrics"]
-    after, before, checks = read_queries(dataset, defense, seed, attacks)
+    queries, checks = read_queries(dataset, defense, seed, attacks)
 
     spread = benign["spread"]
     collapsed = is_collapsed(benign["recall_at_1"], benign["chance"], spread)
-    values = benign | scored(column_means(after), column_means(before), spread, collapsed)
+    values = benign | scored(column_means(queries.after), column_means(queries.before), spread, collapsed)
     # One seed for all: every figure, and every model of a dataset, sees the same resampled queries.
     same = seed_of("bootstrap", dataset)
-    draws = scored(column_draws(after, same), column_draws(before, same), spread, collapsed)
+    draws = scored(column_draws(queries.after, same), column_draws(queries.before, same), spread, collapsed)
+    draws |= column_draws(queries.benign, same)
     return Model(values | {"collapsed": float(collapsed)}, draws, checks, history)
 
 

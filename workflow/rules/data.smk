@@ -1,15 +1,33 @@
 # From original files to checked arrays.
+from pathlib import Path
+
+
+def originals(wildcards):
+    """What was put into data/raw/<dataset>: the folders, whose times tell of added and removed images, and the files
+    beside them. Where it is missing, the stage itself says what to do."""
+    raw = Path("data/raw") / wildcards.dataset
+    folders = [path for path in raw.glob("**/") if not path.name.startswith(".")]
+    files = [path for path in raw.glob("[!.]*") if path.is_file() and path.name != "README.md"]
+    return sorted(str(path) for path in {*folders, *files} if path.suffix != ".dvc")
 
 
 rule prepare:
     """Decode and resize a dataset's images once, and list them in a manifest."""
     input:
-        code=["stages/prepare.py", "stages/io/readers.py"],
+        raw=originals,
+        code=[
+            "stages/prepare.py",
+            "stages/io/archives.py",
+            "stages/io/download.py",
+            "stages/io/listings.py",
+            "stages/io/readers.py",
+        ],
     output:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
     params:
-        depends=depends("datasets.{dataset}.reader", "datasets.{dataset}.side", "datasets.{dataset}.train_classes"),
+        depends=depends("datasets.{dataset}.reader", "datasets.{dataset}.side", "datasets.{dataset}.split"),
+    threads: 8
     log:
         "logs/prepare/{dataset}.log",
     benchmark:

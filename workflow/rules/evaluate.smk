@@ -65,6 +65,7 @@ rule attack:
             "datasets.{dataset}.crop",
             "datasets.{dataset}.eps",
             "datasets.{dataset}.attack_batch",
+            "datasets.{dataset}.attack_queries",
             "datasets.{dataset}.training.threads",
             "attacks.{attack}",
         ),
