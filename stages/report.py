@@ -80,7 +80,10 @@ def report(params: Params) -> list[Path]:
                 dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
                 for dataset in datasets_of(block, run["datasets"])
             }
-            pages = [(f"{block['title']}: {dataset}", rows) for dataset, rows in by_dataset.items()]
+            pages = [
+                (f"{block['title']}: {dataset}{sample(models.get(dataset, {}))}", rows)
+                for dataset, rows in by_dataset.items()
+            ]
             tidy = pd.DataFrame(
                 [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
             )
@@ -110,6 +113,14 @@ def report(params: Params) -> list[Path]:
     for check in failed:
         cli.log.info("look at %s %s %s %s: %s", *check)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
+
+
+def sample(models: Mapping[str, list[Model]]) -> str:
+    """Words for a heading where not every test image was attacked; the same images were, for every model."""
+    first = next((model for found in models.values() for model in found), None)
+    if first is None or first.attacked == first.queries:
+        return ""
+    return f" (attacks on {first.attacked} of {first.queries} test images)"
 
 
 def datasets_of(block: Mapping[str, Any], run: list[str]) -> list[str]:

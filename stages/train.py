@@ -28,7 +28,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.core.training import Setting, TrainingError
     from stages.core.training import train as epochs
     from stages.io import checkpoints
-    from stages.io.data import central_crop, load_split, random_crop
+    from stages.io.data import batch_buffer, central_crop, load_split, random_crop
     from stages.io.inference import embed_split
 
     require_valid(dataset)
@@ -56,7 +56,8 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         weight_decay=profile["weight_decay"],
         seed=seed,
     )
-    load = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"])
+    buffer = batch_buffer(learn, 2 * profile["pairs_per_batch"], data_block["crop"])
+    load = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"], out=buffer)
     labels = torch.from_numpy(test.labels)
     history = []
     rows = epochs(model, load, learn.labels, setting)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stages.io import params
-from stages.io.data import Split, central_crop, random_crop
+from stages.io.data import Split, batch_buffer, central_crop, random_crop
 from stages.io.errors import UserError
 from stages.prepare import prepare
 from stages.validate import validate
@@ -350,3 +350,16 @@ def test_random_crops_are_windows_of_the_image_sometimes_mirrored():
         assert plain or flipped
         mirrored += flipped
     assert 10 < mirrored < 30
+
+
+def test_a_buffer_is_reused_and_changes_nothing():
+    data, rows = split(), torch.tensor([2, 0])
+    buffer = batch_buffer(data, 5, 4)
+
+    def crop(out):
+        return random_crop(data, rows, torch.Generator().manual_seed(3), crop=4, flip=True, out=out)
+
+    images = crop(buffer)
+    assert torch.equal(images, crop(None))
+    assert images.data_ptr() == crop(buffer).data_ptr() == buffer.data_ptr()
+    assert images.is_contiguous(memory_format=torch.channels_last)

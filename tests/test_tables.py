@@ -73,7 +73,7 @@ def test_variants_are_named_in_their_heading_and_notes_come_once():
 
 def model(spread=1.0, collapsed=0.0, **checks):
     good = {"improved": 1.0, "stuck": 0.0, "largest_change": 0.3}
-    return Model({"spread": spread, "collapsed": collapsed}, {}, {"es": good | checks}, pd.DataFrame())
+    return Model({"spread": spread, "collapsed": collapsed}, {}, {"es": good | checks}, pd.DataFrame(), 5, 5)
 
 
 @pytest.mark.parametrize("name", ["es.parquet", "history.csv"])
@@ -139,7 +139,7 @@ def test_rows_carry_estimates_published_values_and_verdicts():
     """Three made models of HM on CUB beside what the paper prints for it: R@1 38.0, ERS 32.4."""
     block = params.load()["tables"]["main"]
     draws = {"ers": np.full(2000, 31.0)}
-    models = [Model({"recall_at_1": r, "ers": e, "spread": 0.5, "collapsed": 0.0}, draws, {}, pd.DataFrame())
+    models = [Model({"recall_at_1": r, "ers": e, "spread": 0.5, "collapsed": 0.0}, draws, {}, pd.DataFrame(), 5, 5)
               for r, e in ((39.0, 29.0), (39.4, 29.2), (39.8, 29.4))]  # fmt: skip
     rows = {row.label: row for row in report.table_rows(block, "cub", {"hm": models}, published.read())}
     hm = rows["HM[S,LGA]"]

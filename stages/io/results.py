@@ -24,13 +24,16 @@ class Model(NamedTuple):
     """One model's figures.
 
     ``values`` by metric; ``draws`` the same over resampled queries (R,), for figures made of query means; ``checks``
-    the self-checks of each attack; ``history`` one row per epoch.
+    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many test images there are and
+    ``attacked`` how many of them were attacked.
     """
 
     values: dict[str, float]
     draws: dict[str, NDArray[np.float64]]
     checks: dict[str, dict[str, float]]
     history: pd.DataFrame
+    queries: int
+    attacked: int
 
 
 def metric_name(metric: str, attack: str) -> str:
@@ -102,7 +105,8 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     same = seed_of("bootstrap", dataset)
     draws = scored(column_draws(queries.after, same), column_draws(queries.before, same), spread, collapsed)
     draws |= column_draws(queries.benign, same)
-    return Model(values | {"collapsed": float(collapsed)}, draws, checks, history)
+    values["collapsed"] = float(collapsed)
+    return Model(values, draws, checks, history, len(queries.benign), len(queries.after))
 
 
 def column_means(frame: pd.DataFrame) -> dict[str, Figure]:
