@@ -73,7 +73,7 @@ class Embedder(nn.Module):
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # EfficientNet-Lite was trained on (pixel - 127) / 128 of pixels in [0, 255]: MEAN_RGB and STDDEV_RGB in tensorflow/tpu,
-# models/official/efficientnet/lite/efficientnet_lite_builder.py, which resizes with bicubic interpolation.
+# models/official/efficientnet/lite/efficientnet_lite_builder.py; its main.py resizes bilinearly, like our prepare.
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 # stages/io/registries.py reads this literal from the source: names, and `weights=` where there are some.

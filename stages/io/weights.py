@@ -26,11 +26,9 @@ def load(network: nn.Module, backbone: str) -> None:
     if found != weights.sha256:
         raise UserError(f"{path}: wrong checksum (sha256 {found}); delete it and {remedy(weights)}")
     try:
-        tensors = read(path)
-        fitting = select(tensors, network.state_dict(), weights.head)
-    except Exception as error:  # unpickling damaged or hostile bytes can raise anything
-        problem = str(error).split("\n")[0]
-        raise UserError(f"{path}: not weights of {backbone} ({problem}); delete it and {remedy(weights)}") from None
+        fitting = select(read(path), network.state_dict(), weights.head)
+    except ValueError as error:
+        raise UserError(f"{path}: not weights of {backbone} ({error}); delete it and {remedy(weights)}") from None
     network.load_state_dict(fitting, strict=False)
 
 
@@ -70,16 +68,22 @@ def remedy(weights: Weights) -> str:
 
 
 def read(path: Path) -> Mapping[str, Tensor]:
-    """Tensors by name from a safetensors file or torch's own format; code inside a pickle is refused, never run.
+    """Tensors by name from a safetensors file or torch's own format.
 
     Raises:
-        Exception: of whatever type the bytes provoke.
+        ValueError: the file is something else; code inside a pickle is refused, never run.
     """
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # damaged or hostile bytes can raise anything, and torch's message says to load them unsafely
+        raise ValueError("cut short, a web page, or a pickle that would run code") from None
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError("no mapping of names to tensors")
+    return tensors
 
 
 def select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], head: str) -> dict[str, Tensor]:
@@ -90,8 +94,6 @@ def select(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], head: st
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape; names the first.
     """
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError("no mapping of names to tensors")
     body = {name: value for name, value in tensors.items() if not name.startswith(f"{head}.")}
     for name in wanted:
         if name not in body and not name.startswith(f"{head}.") and not name.endswith(".num_batches_tracked"):
