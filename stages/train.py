@@ -25,9 +25,9 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.core.defenses import DEFENSES
     from stages.core.metrics import recall_at_k
     from stages.core.mining import MINERS
-    from stages.core.training import Setting, TrainingError
+    from stages.core.training import EpochRow, Setting, TrainingError
     from stages.core.training import train as epochs
-    from stages.io import checkpoints
+    from stages.io import checkpoints, weights
     from stages.io.data import batch_buffer, central_crop, load_split, random_crop
     from stages.io.inference import embed_split
 
@@ -44,6 +44,8 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = checkpoints.build(architecture)
+    if profile["weights"] == "imagenet":
+        weights.load(model.network, profile["backbone"])
     options = block["options"]
     setting = Setting(
         defense=partial(DEFENSES[block["method"]], **options),
@@ -77,7 +79,8 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     outputs = (folder / "model.safetensors", folder / "history.csv")
     with artifacts.writing(*outputs) as (model_path, history_path):
         checkpoints.save(model, architecture, model_path)
-        pd.DataFrame(history).to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
+        table = pd.DataFrame(history, columns=[*EpochRow._fields, "recall_at_1"])  # a header even without epochs
+        table.to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
     return list(outputs)
 
 

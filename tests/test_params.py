@@ -80,6 +80,23 @@ BAD = {
         lambda p: p["defenses"]["est"]["training"].update(backbone="nope"),
         "defenses.est.training.backbone: 'nope' is not there",
     ),
+    "weights that are neither": (
+        lambda p: p["datasets"]["digits"]["training"].update(weights="imagenet1k"),
+        "weights: 'imagenet1k' is not one of ['imagenet', 'none']; write imagenet or none",
+    ),
+    "no weights key": (lambda p: p["training"]["small"].pop("weights"), "training.small: key 'weights' is missing"),
+    "weights of a backbone that has none": (
+        lambda p: p["datasets"]["digits"]["training"].update(weights="imagenet"),
+        "datasets.digits.training.weights: there are no ImageNet weights of 'digits_cnn'; write none, or choose a",
+    ),
+    "weights in a defense of a backbone that has none": (
+        lambda p: p["defenses"]["est"]["training"].update(weights="imagenet"),
+        "defenses.est.training.weights: there are no ImageNet weights of 'digits_cnn'",
+    ),
+    "epochs below none": (
+        lambda p: p["training"]["small"].update(epochs=-1),
+        "training.small.epochs: -1 is less than the minimum of 0; write a whole number of at least 0",
+    ),
     "no number": (
         lambda p: p["datasets"]["digits"].update(eps=float("nan")),
         "datasets.digits.eps: nan is not a finite number",
@@ -135,6 +152,11 @@ def test_options_resolve_by_dataset_and_profiles_merge():
     assert params.defense(loaded, "ca_tride", "cars")["options"]["lam"] == 9.5
     assert params.defense(loaded, "est", "digits")["training"]["freeze_batchnorm"] is False
     assert params.defense(loaded, "act", "digits")["training"]["freeze_batchnorm"] is True
+
+
+def test_a_defense_may_bring_a_backbone_with_its_weights():
+    profile = {"backbone": "resnet18", "weights": "imagenet"}
+    params.check(changed(lambda p: p["defenses"]["est"].update(training=profile)))
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def _check_references(params: Params) -> None:
     for name, block in params["datasets"].items():
         _known(f"datasets.{name}.reader", block["reader"], registries.readers())
         _known(f"datasets.{name}.training.backbone", block["training"]["backbone"], registries.backbones())
+        _check_weights(f"datasets.{name}.training.weights", block["training"])
         if block["crop"] > block["side"]:
             raise UserError(f"{FILE}: datasets.{name}.crop: {block['crop']} is larger than side; lower it")
     for name, block in params["defenses"].items():
@@ -117,6 +118,9 @@ def _check_references(params: Params) -> None:
         if "backbone" in block.get("training", {}):
             _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
         _check_options(f"{key}.options", block.get("options", {}), registries.options(block["method"]))
+    for name in params["run"]["defenses"]:
+        for data in params["run"]["datasets"]:
+            _check_weights(f"defenses.{name}.training.weights", defense(params, name, data)["training"])
     for name, block in params["attacks"].items():
         _known(f"attacks.{name}.attack", block["attack"], list(registries.attacks()))
         family = registries.attacks()[block["attack"]]
@@ -136,6 +140,15 @@ def _check_references(params: Params) -> None:
 def _known(key: str, word: str, known: list[str]) -> None:
     if word not in known:
         raise UserError(f"{FILE}: {key}: {word!r} is not there; {choose(word, known)}")
+
+
+def _check_weights(key: str, profile: Mapping[str, Any]) -> None:
+    known = registries.pretrained_backbones()
+    if profile["weights"] == "imagenet" and profile["backbone"] not in known:
+        raise UserError(
+            f"{FILE}: {key}: there are no ImageNet weights of {profile['backbone']!r}; "
+            f"write none, or choose a backbone from {', '.join(known)}"
+        )
 
 
 def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, registries.Option]) -> None:

@@ -92,6 +92,16 @@ def backbones() -> list[str]:
     return names(CORE / "models.py", "BACKBONES")
 
 
+def pretrained_backbones() -> list[str]:
+    """Names in BACKBONES whose entry gives `weights`."""
+    literal = _literal(CORE / "models.py", "BACKBONES")
+    return [
+        ast.literal_eval(key)
+        for key, value in zip(literal.keys, literal.values, strict=True)
+        if key is not None and isinstance(value, ast.Call) and any(word.arg == "weights" for word in value.keywords)
+    ]
+
+
 def readers() -> list[str]:
     """Names in READERS."""
     return names(IO / "readers.py", "READERS")

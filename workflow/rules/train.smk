@@ -15,6 +15,9 @@ rule train:
         defense=defense_code,
         code=[
             "stages/train.py",
+            "stages/core/backbones/efficientnet.py",
+            "stages/core/backbones/resnet.py",
+            "stages/core/backbones/small.py",
             "stages/core/defenses/base.py",
             "stages/core/losses.py",
             "stages/core/metrics.py",
@@ -26,6 +29,7 @@ rule train:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/inference.py",
+            "stages/io/weights.py",
         ],
     output:
         model="models/{dataset}/{defense}/{seed}/model.safetensors",

@@ -1,0 +1,1 @@
+"""Networks from images to raw embedding vectors; stages/core/models.py registers them."""

@@ -1,0 +1,35 @@
+"""Networks for toy images: no BatchNorm, no pretrained weights."""
+
+from torch import nn
+
+
+def digits_cnn(channels: int, side: int, dimension: int) -> nn.Module:
+    """Two 3x3 convolutions and one linear layer: enough for 8x8 digits. (B, C, S, S) to (B, dimension)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * ((side + 1) // 2) ** 2, dimension),
+    )
+
+
+def c2f2(channels: int, side: int, dimension: int) -> nn.Module:
+    """C2F2, RobRank's network for 28x28 grey images. (B, C, S, S) with S >= 4 to (B, dimension).
+
+    Source: cdluminate/robrank, robrank/models/template_rank.py, MetricTemplate28 with backbone ``rc2f2`` (pixels go in
+    unnormalised; no dropout, unlike the classifier of robrank/models/c2f2.py).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * (side // 4) ** 2, 1024),
+        nn.ReLU(),
+        nn.Linear(1024, dimension),
+    )
