@@ -75,14 +75,12 @@ def main(count: int) -> None:
         generate(folder / "data" / "raw" / "generated", count)
         size = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
         project(folder, count // PER_CLASS)
-        print(
-            f"{count} JPEG files of 400 x 300, {size / count / 1000:.0f} kB each; array {count * SIDE**2 * 3 / 1e9:.1f} GB"
-        )
+        print(f"{count} JPEG files of {size / count / 1000:.0f} kB, an array of {count * SIDE**2 * 3 / 1e9:.1f} GB")
         for stage in ("prepare", "validate"):
             seconds, memory = watch(folder, stage)
             whole = SOP_IMAGES / count * seconds / 60
             print(
-                f"{stage}: {seconds:.0f} s, {count / seconds:.0f} images/s, anonymous memory {memory / 2**20:.0f} MiB"
+                f"{stage}: {seconds:.0f} s, {count / seconds:.0f} images/s, {memory / 2**20:.0f} MiB anonymous memory"
             )
             print(f"{stage}: {SOP_IMAGES} images would take {whole:.0f} minutes")
 

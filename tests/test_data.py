@@ -287,6 +287,30 @@ def test_known_duplicates_can_be_allowed(own, monkeypatch):
             validate(params.load(), "own")
 
 
+def add_image(own):
+    picture = raw(own, "class1/9.png")
+    Image.fromarray(np.random.default_rng(9).integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(picture)
+
+
+def test_both_engines_notice_a_new_image(own):
+    def planned():
+        done = own.run("snakemake", "--cores", "1", "-n", "data/own/manifest.parquet")
+        return "rule prepare" in done.stdout + done.stderr
+
+    own.edit(lambda loaded: loaded["run"].update(datasets=["own"]))
+    assert planned()
+    own.run("snakemake", "--cores", "1", "--quiet", "all", "--", "data/own/manifest.parquet")
+    own.run("dvc", "init", "--no-scm", "-q")
+    own.run("dvc", "commit", "-f", "-q", "prepare@own")
+    assert not planned()
+    assert "up to date" in own.run("dvc", "status", "prepare@own").stdout
+    add_image(own)
+    assert planned()
+    assert "data/raw/own" in own.run("dvc", "status", "prepare@own").stdout
+    own.stage("prepare", "own")
+    assert len(prepared(own)[1]) == 13
+
+
 def test_snakemake_shows_the_one_line_of_a_failed_stage(own):
     own.edit(lambda loaded: loaded["run"].update(datasets=["own"]))
     raw(own, "class2/1.png").write_bytes(b"")

@@ -116,6 +116,34 @@ BAD = {
     ),
     "crop over side": (lambda p: p["datasets"]["digits"].update(crop=9), "datasets.digits.crop: 9 is larger than side"),
     "path in a name": (lambda p: p["datasets"].update({"../x": p["datasets"]["digits"]}), "datasets: '../x' does not"),
+    "option for an unknown dataset": (
+        lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"default": 10, "car": 9.5}),
+        "defenses.ca_tride.options.lam: 'car' is not there; did you mean 'cars'?",
+    ),
+    "attack with a reserved name": (
+        lambda p: p["attacks"].update(benign=p["attacks"]["es"]),
+        "attacks: 'benign' should not be valid",
+    ),
+    "address without a checksum": (
+        lambda p: p["datasets"]["cub"]["fetch"][0].pop("md5"),
+        "datasets.cub.fetch.0: ",
+    ),
+    "checksum cut short": (
+        lambda p: p["datasets"]["cub"]["fetch"][0].update(md5="97ec"),
+        "datasets.cub.fetch.0.md5: '97ec' does not match",
+    ),
+    "address of no file": (
+        lambda p: p["datasets"]["cub"]["fetch"][0].update(url="https://example.org/"),
+        "datasets.cub.fetch.0.url: 'https://example.org/' does not match",
+    ),
+    "classes of one image": (
+        lambda p: p["datasets"]["cub"]["expected"].update(images_per_class=[1, 60]),
+        "expected.images_per_class.0: 1 is less than the minimum of 2; write a whole number of at least 2: retrieval",
+    ),
+    "queries in words": (
+        lambda p: p["datasets"]["cub"].update(attack_queries="many"),
+        "datasets.cub.attack_queries: 'many' is not valid under any of the given schemas; write all or a whole number",
+    ),
     "not a mapping": (lambda p: p.update(run=[1]), "run: [1] is not of type 'object'"),
 }
 

@@ -118,6 +118,9 @@ def _check_references(params: Params) -> None:
         if "backbone" in block.get("training", {}):
             _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
         _check_options(f"{key}.options", block.get("options", {}), registries.options(block["method"]))
+        for option, value in block.get("options", {}).items():
+            for data in set(value) - {"default"} if isinstance(value, Mapping) else ():
+                _known(f"{key}.options.{option}", data, list(params["datasets"]))
     for name in params["run"]["defenses"]:
         for data in params["run"]["datasets"]:
             _check_weights(f"defenses.{name}.training.weights", defense(params, name, data)["training"])

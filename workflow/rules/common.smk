@@ -13,9 +13,9 @@ if config != on_disk:
 
 
 wildcard_constraints:
-    dataset="[a-z][a-z0-9_]*",
-    defense="[a-z][a-z0-9_]*",
-    attack="[a-z][a-z0-9_]*",
+    dataset="|".join(config["datasets"]),
+    defense="|".join(config["defenses"]),
+    attack="|".join(config["attacks"]),
     seed="[0-9]+",
 
 

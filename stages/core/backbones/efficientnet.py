@@ -7,6 +7,7 @@ left out, since an embedding that attacks differentiate must not be random; and 
 hand, as in TensorFlow, where the package by default pads every image as if it had 224 pixels.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -105,4 +106,4 @@ class EfficientNetLite(nn.Module):
 
 def efficientnet_lite0(channels: int, side: int, dimension: int) -> nn.Module:
     """EfficientNet-Lite0: 1280 features, then Linear(1280, dimension). Any ``side`` will do."""
-    return EfficientNetLite(channels, dimension)
+    return EfficientNetLite(channels, dimension).to(memory_format=torch.channels_last)

@@ -111,9 +111,9 @@ class ResNet(nn.Module):
 
 def resnet18(channels: int, side: int, dimension: int) -> nn.Module:
     """ResNet-18: 512 features, then Linear(512, dimension). Any ``side`` will do."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), channels, dimension)
+    return ResNet(BasicBlock, (2, 2, 2, 2), channels, dimension).to(memory_format=torch.channels_last)
 
 
 def resnet50(channels: int, side: int, dimension: int) -> nn.Module:
     """ResNet-50: 2048 features, then Linear(2048, dimension). Any ``side`` will do."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), channels, dimension)
+    return ResNet(Bottleneck, (3, 4, 6, 3), channels, dimension).to(memory_format=torch.channels_last)
