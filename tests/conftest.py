@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from batch_world import make_world
+from own_images import make_own
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "dvc.yaml", ".dvcignore", "params.yaml", "profiles", "workflow", "stages")
@@ -97,4 +98,11 @@ def project(tmp_path) -> Project:
 def tiny(project) -> Project:
     """A copy of the project whose study takes seconds."""
     project.edit(shrink)
+    return project
+
+
+@pytest.fixture
+def own(project) -> Project:
+    """A copy of the project with a user's dataset `own`: two training and two test classes of three images."""
+    make_own(project)
     return project
