@@ -85,7 +85,6 @@ def test_a_slice_of_birds_through_the_whole_graph(real):
     real.run("snakemake", "--cores", str(os.cpu_count()), "--quiet", "all", timeout=3600)
     print("\n" + (real.folder / "reports" / "tables" / "main.md").read_text())
     table = pd.read_csv(real.folder / "reports" / "tables" / "main.csv").set_index(["row", "metric"])
-    assert set(table.index.levels[0]) == {"Pretrained", "Vanilla", "ACT", "CA-TRIDE"}
     ceiling = table.loc[("Vanilla", "ers"), "high"]
     for defense in ("ACT", "CA-TRIDE"):
         assert table.loc[(defense, "ers"), "low"] > ceiling
