@@ -88,5 +88,6 @@ def test_a_slice_of_birds_through_the_whole_graph(real):
     ceiling = table.loc[("Vanilla", "ers"), "high"]
     for defense in ("ACT", "CA-TRIDE"):
         assert table.loc[(defense, "ers"), "low"] > ceiling
-        assert table.loc[(defense, "recall_at_1"), "value"] > 0.8 * table.loc[("Pretrained", "recall_at_1"), "value"]
+        # The published ACT keeps 57 % of the undefended model's R@1 on CUB (30.6 of 53.9).
+        assert table.loc[(defense, "recall_at_1"), "value"] > 0.5 * table.loc[("Vanilla", "recall_at_1"), "value"]
     assert table.loc[("Vanilla", "recall_at_1"), "value"] > table.loc[("Pretrained", "recall_at_1"), "low"]
