@@ -67,10 +67,10 @@ def report(params: Params) -> list[Path]:
     }
     cli.log.info("read %d models", len(run["datasets"]) * len(run["defenses"]) * len(run["seeds"]))
     reports = artifacts.REPORTS
-    files = [reports / name for name in ("scores.csv", "comparison.csv", "metrics.json", "index.html")]
+    files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
     sections, comparison = [], []
     with (
-        artifacts.writing(*files) as (scores_path, comparison_path, metrics_path, page_path),
+        artifacts.writing(*files) as (scores_path, headline_path, comparison_path, metrics_path, page_path),
         artifacts.replacing(reports / "tables") as table_folder,
         artifacts.replacing(reports / "figures") as figure_folder,
     ):
@@ -101,6 +101,7 @@ def report(params: Params) -> list[Path]:
         scores = score_rows(models, run["seeds"])
         write_csv(pd.DataFrame(scores), scores_path)
         write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
+        write_csv(wide(scores), headline_path)
         artifacts.dump_json(headline(scores), metrics_path)
         failed = [
             check
@@ -143,6 +144,14 @@ def score_rows(models: Models, seeds: list[int]) -> list[dict[str, Any]]:
         for seed, model in zip(seeds, found, strict=True)
         for metric, value in sorted(model.values.items())
     ]
+
+
+def wide(scores: list[dict[str, Any]]) -> pd.DataFrame:
+    """headline.csv: the headline metrics with one row per model, for plots."""
+    import pandas as pd
+
+    chosen = pd.DataFrame([score for score in scores if score["metric"] in HEADLINE])
+    return chosen.pivot(index=["dataset", "defense", "seed"], columns="metric", values="value").reset_index()
 
 
 def headline(scores: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-# Shared by all rules: the check of params.yaml, what a job depends on, and what a wildcard may be.
+# Shared by all rules: the checks before anything starts, what a job depends on, and what a wildcard may be.
 import sys
+from pathlib import Path
 
 from stages.io import params as parameters
 from stages.io.errors import UserError
+from workflow import handover
 
 try:
     on_disk = parameters.load()
@@ -10,6 +12,13 @@ except UserError as error:
     sys.exit(str(error))
 if config != on_disk:
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
+
+# Without records of what DVC made, Snakemake would take results as current whatever changed since.
+if Path("models").exists() and not handover.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
+    sys.exit(
+        "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
+        "run `python workflow/handover.py snakemake` first, or add --forceall to compute everything anew"
+    )
 
 
 wildcard_constraints:

@@ -1,6 +1,4 @@
 # From original files to checked arrays.
-from pathlib import Path
-
 
 def originals(wildcards):
     """What was put into data/raw/<dataset>: the folders, whose times tell of added and removed images, and the files

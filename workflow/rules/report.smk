@@ -33,6 +33,7 @@ rule report:
     output:
         scores="reports/scores.csv",
         metrics="reports/metrics.json",
+        headline="reports/headline.csv",
         comparison="reports/comparison.csv",
         page="reports/index.html",
         figures=expand("reports/figures/history_{dataset}.svg", dataset=config["run"]["datasets"]),

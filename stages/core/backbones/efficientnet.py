@@ -10,6 +10,7 @@ hand, as in TensorFlow, where the package by default pads every image as if it h
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 # repeats, kernel, stride of the first, expansion, output channels
 GROUPS = (
@@ -106,4 +107,4 @@ class EfficientNetLite(nn.Module):
 
 def efficientnet_lite0(channels: int, side: int, dimension: int) -> nn.Module:
     """EfficientNet-Lite0: 1280 features, then Linear(1280, dimension). Any ``side`` will do."""
-    return EfficientNetLite(channels, dimension).to(memory_format=torch.channels_last)
+    return convert_conv2d_weight_memory_format(EfficientNetLite(channels, dimension), torch.channels_last)

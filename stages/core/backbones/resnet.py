@@ -6,6 +6,7 @@ torchvision itself need not be installed (its wheels must match torch's build ex
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -111,9 +112,13 @@ class ResNet(nn.Module):
 
 def resnet18(channels: int, side: int, dimension: int) -> nn.Module:
     """ResNet-18: 512 features, then Linear(512, dimension). Any ``side`` will do."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), channels, dimension).to(memory_format=torch.channels_last)
+    return convert_conv2d_weight_memory_format(
+        ResNet(BasicBlock, (2, 2, 2, 2), channels, dimension), torch.channels_last
+    )
 
 
 def resnet50(channels: int, side: int, dimension: int) -> nn.Module:
     """ResNet-50: 2048 features, then Linear(2048, dimension). Any ``side`` will do."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), channels, dimension).to(memory_format=torch.channels_last)
+    return convert_conv2d_weight_memory_format(
+        ResNet(Bottleneck, (3, 4, 6, 3), channels, dimension), torch.channels_last
+    )

@@ -1,0 +1,209 @@
+"""Two engines, one truth: each recognises what the other finished, notices every edit, and survives being killed."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+COMMAND = re.compile(r"python -m stages\.\w+(?: (?!2>)[a-z0-9_]+)*")
+ATTACKS = ("es", "qa_plus")
+
+
+def smallest(params):
+    """Two defenses, two attacks, one epoch."""
+    params["run"] |= {"defenses": ["vanilla", "act"], "seeds": [0], "attacks": list(ATTACKS)}
+    for block in params["attacks"].values():
+        block["steps"] = 1
+    params["datasets"]["digits"]["training"] |= {"epochs": 1, "evaluate_every": 1}
+    params["tables"] = {"main": params["tables"]["main"]}
+
+
+@pytest.fixture
+def study(project):
+    """A git repository with a study of 15 jobs, DVC initialised as in the project."""
+    root = Path(__file__).resolve().parents[1]
+    shutil.copy(root / ".gitignore", project.folder)
+    shutil.copytree(root / ".dvc", project.folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    project.edit(smallest)
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "study")
+    return project
+
+
+def git(project, *words):
+    name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    return project.run("git", *name, *words)
+
+
+def commands(text):
+    """Stage commands in an engine's output."""
+    return {match.removeprefix("python -m stages.") for match in COMMAND.findall(text)}
+
+
+def snakemake_plan(project):
+    """What Snakemake would run."""
+    done = project.run("snakemake", "--cores", "1", "-n", "-p")
+    return commands(done.stdout + done.stderr)
+
+
+def dvc_plan(project):
+    """What DVC would run, what depends on it included."""
+    done = project.run("dvc", "repro", "--dry")
+    return commands(done.stdout + done.stderr)
+
+
+def handover(project, direction, check=True):
+    return project.run(sys.executable, "workflow/handover.py", direction, check=check)
+
+
+def both_plan(project, expected):
+    assert snakemake_plan(project) == expected
+    assert dvc_plan(project) == expected
+
+
+def of_defense(name):
+    """All jobs of one defense and the report."""
+    words = f"digits {name} 0"
+    return {f"train {words}", f"evaluate {words}", *(f"attack {words} {attack}" for attack in ATTACKS), "report"}
+
+
+def trained(project):
+    """Modification times of the models."""
+    return {path: path.stat().st_mtime_ns for path in (project.folder / "models").rglob("model.safetensors")}
+
+
+def run_snakemake(project, check=True):
+    return project.run("snakemake", "--cores", "1", "--quiet", "rules", check=check)
+
+
+def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, tmp_path_factory):
+    done = run_snakemake(study)
+    assert "handover: dvc.lock knows all results: 11 stages committed" in done.stdout + done.stderr
+    before = trained(study)
+    both_plan(study, set())
+    assert "up to date" in study.run("dvc", "repro").stdout
+    both_plan(study, set())
+
+    original = (study.folder / "params.yaml").read_text()
+    edits = {
+        "one defense": (lambda p: p["defenses"]["act"]["options"].update(steps=4), of_defense("act")),
+        "one attack": (
+            lambda p: p["attacks"]["es"].update(steps=2),
+            {"attack digits vanilla 0 es", "attack digits act 0 es", "report"},
+        ),
+        "a defense that is not run": (lambda p: p["defenses"]["hm"]["options"].update(steps=4), set()),
+    }
+    for change, expected in edits.values():
+        study.edit(change)
+        both_plan(study, expected)
+        (study.folder / "params.yaml").write_text(original)
+    scores = study.folder / "stages" / "core" / "scores.py"
+    scores.write_text(scores.read_text() + "\n# a corrected formula\n")
+    both_plan(study, {"report"})
+
+    done = run_snakemake(study)
+    assert "handover: dvc.lock knows all results: 1 stages committed" in done.stdout + done.stderr
+    both_plan(study, set())
+    assert trained(study) == before
+
+    remote, clone = tmp_path_factory.mktemp("remote"), tmp_path_factory.mktemp("clone") / "study"
+    study.run("dvc", "remote", "add", "-q", "-d", "store", str(remote))
+    study.run("dvc", "push", "-q")
+    git(study, "add", "-A")
+    git(study, "commit", "-qm", "results")
+    subprocess.run(["git", "clone", "-q", study.folder, clone], check=True)
+    fresh = object.__new__(type(study))
+    fresh.folder = clone
+    fresh.run("dvc", "pull", "-q")
+    asked = fresh.run("snakemake", "--cores", "1", check=False)
+    assert asked.returncode == 1
+    assert "dvc.lock: not what Snakemake last saw" in asked.stdout + asked.stderr
+    assert "run `python workflow/handover.py snakemake` first" in asked.stdout + asked.stderr
+    handover(fresh, "snakemake")
+    both_plan(fresh, set())
+    assert fresh.files("models", "results", "reports") == study.files("models", "results", "reports")
+
+
+def test_after_dvc_snakemake_runs_nothing_and_notices_edits(study):
+    study.run("dvc", "repro", "-q")
+    asked = study.run("snakemake", "--cores", "1", check=False)
+    assert "run `python workflow/handover.py snakemake` first" in asked.stdout + asked.stderr
+    assert "snakemake knows all results" in handover(study, "snakemake").stdout
+    both_plan(study, set())
+    study.edit(lambda p: p["defenses"]["act"]["options"].update(steps=4))
+    both_plan(study, of_defense("act"))
+
+    refused = handover(study, "snakemake", check=False)
+    assert refused.returncode == 1
+    assert "train@digits-act-0" in refused.stderr
+    assert "not as in dvc.lock; run `dvc repro` or `dvc checkout` first" in refused.stderr
+
+    lock = (study.folder / "dvc.lock").read_bytes()
+    assert "dvc.lock is left as it is: snakemake has jobs left to do" in handover(study, "dvc").stdout
+    assert (study.folder / "dvc.lock").read_bytes() == lock
+
+
+def test_a_partial_run_of_snakemake_commits_nothing(study):
+    done = study.run("snakemake", "--cores", "1", "--quiet", "rules", "--", "data/digits/validation.json")
+    assert "dvc.lock is left as it is: snakemake has jobs left to do" in done.stdout + done.stderr
+    assert not (study.folder / "dvc.lock").exists()
+
+
+def kill_when(project, path, *command):
+    """Start an engine and kill it with all its children as soon as ``path`` exists."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(project.folder),
+    }
+    with subprocess.Popen(
+        command, cwd=project.folder, env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        until = time.monotonic() + 240
+        while not path.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(1)  # into the next job
+        os.killpg(process.pid, signal.SIGKILL)
+    assert path.exists()
+
+
+@pytest.mark.slow
+def test_snakemake_completes_after_being_killed(study):
+    model = study.folder / "models/digits/vanilla/0/model.safetensors"
+    kill_when(study, model, "snakemake", "--cores", "1")
+    study.run("snakemake", "--unlock")
+    run_snakemake(study)
+    both_plan(study, set())
+
+
+@pytest.mark.slow
+def test_dvc_completes_after_being_killed(study):
+    model = study.folder / "models/digits/vanilla/0/model.safetensors"
+    kill_when(study, model, "dvc", "repro")
+    study.run("dvc", "repro", "-q")
+    handover(study, "snakemake")
+    both_plan(study, set())
+
+
+@pytest.mark.slow
+def test_metrics_plots_and_experiments_of_dvc(study):
+    run_snakemake(study)
+    git(study, "add", "-A")
+    git(study, "commit", "-qm", "results")
+    assert "digits.act.0.ers" in study.run("dvc", "metrics", "show").stdout
+    study.run("dvc", "plots", "show", "-o", "plots", "--json")
+    study.run("dvc", "exp", "run", "-q", "-S", "defenses.act.options.steps=2", "-n", "fewer")
+    shown = study.run("dvc", "exp", "show", "--csv").stdout
+    assert "fewer" in shown
+    assert yaml.safe_load((study.folder / "params.yaml").read_text())["defenses"]["act"]["options"]["steps"] == 2
+    assert "digits.act.0.ers" in study.run("dvc", "metrics", "diff").stdout
+    listing = study.run("dvc", "artifacts", "--help").stdout
+    assert "get" in listing
