@@ -16,6 +16,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
     profile = block["training"]
     cli.limit_threads(profile["threads"])
+    device = cli.device(profile["device"], dataset)
     from functools import partial
 
     import numpy as np
@@ -46,6 +47,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         model = checkpoints.build(architecture)
     if profile["weights"] == "imagenet":
         weights.load(model.network, profile["backbone"])
+    model.to(device)
     options = block["options"]
     setting = Setting(
         defense=partial(DEFENSES[block["method"]], **options),
@@ -59,16 +61,18 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         seed=seed,
     )
     buffer = batch_buffer(learn, 2 * profile["pairs_per_batch"], data_block["crop"])
-    load = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"], out=buffer)
+    cut = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"], out=buffer)
     labels = torch.from_numpy(test.labels)
     history = []
-    rows = epochs(model, load, learn.labels, setting)
+    rows = epochs(model, lambda rows, draws: cut(rows, draws).to(device), learn.labels, setting)
     try:
         for row in cli.progress(rows, total=setting.epochs, label=f"train {dataset} {defense} {seed}"):
             last, due = row.epoch + 1 == setting.epochs, (row.epoch + 1) % profile["evaluate_every"] == 0
             recall = np.nan
             if last or due:
-                embeddings = embed_split(model, lambda rows: central_crop(test, rows, data_block["crop"]), len(labels))
+                embeddings = embed_split(
+                    model, lambda rows: central_crop(test, rows, data_block["crop"]).to(device), len(labels)
+                )
                 own = torch.arange(len(labels))
                 distances = torch.cdist(embeddings.double(), embeddings.double())
                 recall = 100 * recall_at_k(distances, labels, labels, 1, exclude=own).mean().item()

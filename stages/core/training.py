@@ -105,7 +105,7 @@ def train(
 
     Args:
         model: the embedder, left in evaluation mode at each yield.
-        load: ``load(rows, generator)`` gives augmented images (len(rows), C, H, W) in [0, 1].
+        load: ``load(rows, generator)`` gives augmented images (len(rows), C, H, W) in [0, 1], on the model's device.
         labels: class of each training image.
         setting: everything else.
 
@@ -121,7 +121,8 @@ def train(
         for rows in pair_batches(labels, setting.pairs_per_batch, draws):
             images = load(rows, draws)
             schedule = Schedule(step, epoch / setting.epochs, previous_loss)
-            loss, row, previous_loss = train_step(model, images, classes[rows], setting, schedule)
+            drawn = classes[rows].to(images.device)
+            loss, row, previous_loss = train_step(model, images, drawn, setting, schedule)
             step += 1
             if loss is None or row is None:
                 continue

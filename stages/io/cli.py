@@ -1,5 +1,7 @@
 """The command line shared by all stages: words, log lines, progress, one-line errors."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
@@ -7,10 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages.io import artifacts, params
 from stages.io.errors import UserError, choose
+
+if TYPE_CHECKING:
+    import torch
 
 Stage = Callable[..., list[Path]]
 T = TypeVar("T")
@@ -79,6 +84,25 @@ def limit_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+def device(name: str, dataset: str) -> torch.device:
+    """Where a stage on ``dataset`` computes: the CPU, or for ``cuda`` the GPU that the launcher gave this process.
+
+    Raises:
+        UserError: there is no such GPU.
+    """
+    import torch
+
+    if name == "cpu":
+        return torch.device(name)
+    place = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun numbers the processes of a machine, one GPU each
+    if place >= torch.cuda.device_count():
+        raise UserError(
+            f"{params.FILE}: datasets.{dataset}.training.device: asks for {name} device {place}, but torch finds "
+            f"{torch.cuda.device_count()} on this machine; write cpu, or go to one with enough GPUs and torch for CUDA"
+        )
+    return torch.device(name, place)
 
 
 def workers() -> int:

@@ -28,7 +28,11 @@ rule evaluate:
         queries="results/{dataset}/{defense}/{seed}/benign.parquet",
         gallery="results/{dataset}/{defense}/{seed}/gallery.npy",
     params:
-        depends=depends("datasets.{dataset}.crop", "datasets.{dataset}.training.threads"),
+        depends=depends(
+            "datasets.{dataset}.crop",
+            "datasets.{dataset}.training.threads",
+            "datasets.{dataset}.training.device",
+        ),
     threads: threads
     log:
         "logs/evaluate/{dataset}-{defense}-{seed}.log",
@@ -73,6 +77,7 @@ rule attack:
             "datasets.{dataset}.attack_batch",
             "datasets.{dataset}.attack_queries",
             "datasets.{dataset}.training.threads",
+            "datasets.{dataset}.training.device",
             "attacks.{attack}",
         ),
     threads: threads
