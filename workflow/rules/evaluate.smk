@@ -1,11 +1,6 @@
 # How a model does on clean test images, and under each attack.
 
 
-def attack_code(wildcards):
-    """The one file that an attack's block names."""
-    return f"stages/core/attacks/{config['attacks'][wildcards.attack]['family']}.py"
-
-
 rule evaluate:
     """Embed the test images and measure benign retrieval."""
     input:
@@ -34,14 +29,16 @@ rule evaluate:
             "datasets.{dataset}.training.device",
         ),
     threads: threads
+    resources:
+        **asks("evaluate"),
     log:
         "logs/evaluate/{dataset}-{defense}-{seed}.log",
     benchmark:
         "logs/benchmarks/evaluate/{dataset}-{defense}-{seed}.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/model.yaml"
     shell:
-        "python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed} " + LOGGED
+        logged("python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed}")
 
 
 rule attack:
@@ -81,11 +78,13 @@ rule attack:
             "attacks.{attack}",
         ),
     threads: threads
+    resources:
+        **asks("attack"),
     log:
         "logs/attack/{dataset}-{defense}-{seed}-{attack}.log",
     benchmark:
         "logs/benchmarks/attack/{dataset}-{defense}-{seed}-{attack}.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/model.yaml"
     shell:
-        "python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack} " + LOGGED
+        logged("python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack}")
