@@ -204,10 +204,10 @@ def test_metrics_plots_and_experiments_of_dvc(study):
     run_snakemake(study)
     git(study, "add", "-A")
     git(study, "commit", "-qm", "results")
-    assert "digits.act.0.ers" in study.run("dvc", "metrics", "show").stdout
+    assert "digits.act.0.recall_at_1" in study.run("dvc", "metrics", "show").stdout
     study.run("dvc", "plots", "show", "-o", "plots", "--json")
     study.run("dvc", "exp", "run", "-q", "-S", "defenses.act.options.steps=2", "-n", "fewer")
     shown = study.run("dvc", "exp", "show", "--csv").stdout
     assert "fewer" in shown
     assert yaml.safe_load((study.folder / "params.yaml").read_text())["defenses"]["act"]["options"]["steps"] == 2
-    assert "digits.act.0.ers" in study.run("dvc", "metrics", "diff").stdout
+    assert "digits.act.0.recall_at_1" in study.run("dvc", "metrics", "diff").stdout
