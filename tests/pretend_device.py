@@ -2,8 +2,8 @@
 
 Inside ``Pretend()``, ``tensor.to(PLACE)`` and every factory called with ``device=PLACE`` give a tensor of that kind,
 and any operation that mixes one with an ordinary tensor fails, as on a GPU: a tensor created on the CPU by mistake is
-found by running the code. As on a GPU, tensors without axes may come from the CPU, and numpy refuses what is not there. The
-arithmetic is the CPU's, so results must equal those of a plain run bit by bit.
+found by running the code. As on a GPU, tensors without axes may come from the CPU, and numpy refuses what is not there.
+The arithmetic is the CPU's, so results must equal those of a plain run bit by bit.
 """
 
 import torch
