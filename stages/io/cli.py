@@ -42,7 +42,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if first_process() else logging.WARNING)
     log.propagate = False
     started = time.monotonic()
     try:
@@ -50,7 +50,8 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         check_words(given, loaded)
         outputs = stage(loaded, **given)
         seconds = time.monotonic() - started
-        artifacts.record_provenance(name, [str(word) for word in given.values()], outputs, seconds)
+        if outputs:  # none in the processes for which another one writes
+            artifacts.record_provenance(name, [str(word) for word in given.values()], outputs, seconds)
         for path in outputs:
             log.info("wrote %s", path)
         log.info("done in %.1f s", seconds)
@@ -75,6 +76,11 @@ def check_words(given: dict[str, Any], loaded: params.Params) -> None:
         elif value not in loaded[f"{word}s"]:
             known = list(loaded[f"{word}s"])
             raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")
+
+
+def first_process() -> bool:
+    """Whether this process speaks and writes for its job: the only one, or the first of those torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK") == "0"
 
 
 def limit_threads(count: int) -> None:
@@ -145,4 +151,4 @@ def _bar(*columns: Any) -> Any:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    return Progress(*columns, console=console, disable=not (console.is_terminal and first_process()), transient=True)
