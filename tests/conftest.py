@@ -102,6 +102,17 @@ def tiny(project) -> Project:
 
 
 @pytest.fixture
+def pair(tmp_path) -> list[Project]:
+    """Two copies of the tiny project in different folders."""
+    projects = []
+    for name in ("one", "elsewhere/other"):
+        (tmp_path / name).mkdir(parents=True)
+        projects.append(Project(tmp_path / name))
+        projects[-1].edit(shrink)
+    return projects
+
+
+@pytest.fixture
 def own(project) -> Project:
     """A copy of the project with a user's dataset `own`: two training and two test classes of three images."""
     make_own(project)

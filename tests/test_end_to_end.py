@@ -90,21 +90,8 @@ def check_history(project, hits):
     assert (history["hardness"] < 0).all()
 
 
-@pytest.fixture
-def engines(tmp_path):
-    """Two copies of the tiny project in different folders."""
-    from conftest import Project, shrink
-
-    projects = []
-    for name in ("by_snakemake", "elsewhere/by_dvc"):
-        (tmp_path / name).mkdir(parents=True)
-        projects.append(Project(tmp_path / name))
-        projects[-1].edit(shrink)
-    return projects
-
-
-def test_snakemake_and_dvc_make_the_same_bytes(engines):
-    snakemake, dvc = engines
+def test_snakemake_and_dvc_make_the_same_bytes(pair):
+    snakemake, dvc = pair
     snakemake.run("snakemake", "--cores", "2")
     dvc.run("dvc", "init", "--no-scm", "-q")
     dvc.run("dvc", "repro", "-q")

@@ -93,6 +93,10 @@ BAD = {
         lambda p: p["defenses"]["est"]["training"].update(weights="imagenet"),
         "defenses.est.training.weights: there are no ImageNet weights of 'digits_cnn'",
     ),
+    "unknown device": (
+        lambda p: p["training"]["small"].update(device="gpu"),
+        "training.small.device: 'gpu' is not one of ['cpu', 'cuda']; write cpu or cuda",
+    ),
     "epochs below none": (
         lambda p: p["training"]["small"].update(epochs=-1),
         "training.small.epochs: -1 is less than the minimum of 0; write a whole number of at least 0",

@@ -66,5 +66,5 @@ def run(
             objective_before=values(clean, -1),
             objective_after=values(final, -1),
             largest_change=(adversarial - images).abs().amax(dim=(1, 2, 3)),
-            zero_gradients=torch.stack(zeros).mean(dim=0) if zeros else torch.zeros(len(images)),
+            zero_gradients=torch.stack(zeros).mean(dim=0) if zeros else torch.zeros(len(images), device=images.device),
         )

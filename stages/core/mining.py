@@ -57,7 +57,9 @@ def mine(miner: Miner, embeddings: Tensor, labels: Tensor, *, progress: float, g
     if not len(anchors):
         return Triplets(anchors, anchors, anchors)
     distances = torch.cdist(embeddings[anchors], embeddings, compute_mode="donot_use_mm_for_euclid_dist")
-    seen = Candidates(distances.cpu(), same.cpu(), (anchors + 1).cpu(), embeddings.shape[1], progress)
+    # Miners draw where the generator lives, so that the draws do not depend on where the network runs.
+    home = generator.device
+    seen = Candidates(distances.to(home), same.to(home), (anchors + 1).to(home), embeddings.shape[1], progress)
     positive, negative = miner(seen, generator)
     return Triplets(anchors, positive.to(labels.device), negative.to(labels.device))
 

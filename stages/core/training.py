@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.core.defenses.base import Batch, Defense, Schedule
 from stages.core.losses import collapseness, distance, hardness, triplet
 from stages.core.mining import Miner, mine
-from stages.core.models import Embedder
 from stages.core.seeding import generator
 
 INITIAL_LOSS = 2.0  # the "previous loss" before the first step: HM starts from the easiest destination
@@ -65,7 +64,7 @@ def pair_batches(labels: NDArray[np.integer], pairs: int, draw: torch.Generator)
         yield torch.from_numpy(rows[start : start + pairs].reshape(-1))
 
 
-def in_mode(model: Embedder, training: bool) -> Callable[[Tensor], Tensor]:
+def in_mode(model: nn.Module, training: bool) -> Callable[[Tensor], Tensor]:
     """A forward pass of ``model`` that always runs in training or in evaluation mode."""
 
     def embed(images: Tensor) -> Tensor:
@@ -75,7 +74,7 @@ def in_mode(model: Embedder, training: bool) -> Callable[[Tensor], Tensor]:
 
 
 def train_step(
-    model: Embedder, images: Tensor, labels: Tensor, setting: Setting, schedule: Schedule
+    model: nn.Module, images: Tensor, labels: Tensor, setting: Setting, schedule: Schedule
 ) -> tuple[Tensor | None, EpochRow | None, float]:
     """Loss to minimise, logged values and adversarial triplet loss of one batch; (None, None, ...) without triplets."""
     frozen, live = in_mode(model, False), in_mode(model, True)
@@ -99,13 +98,13 @@ def train_step(
 
 
 def train(
-    model: Embedder, load: Callable[[Tensor, torch.Generator], Tensor], labels: NDArray[np.integer], setting: Setting
+    model: nn.Module, load: Callable[[Tensor, torch.Generator], Tensor], labels: NDArray[np.integer], setting: Setting
 ) -> Iterator[EpochRow]:
     """Train ``model`` in place, yielding one row after each epoch.
 
     Args:
-        model: the embedder, left in evaluation mode at each yield.
-        load: ``load(rows, generator)`` gives augmented images (len(rows), C, H, W) in [0, 1].
+        model: the embedder, or one split over processes; left in evaluation mode at each yield.
+        load: ``load(rows, generator)`` gives augmented images (len(rows), C, H, W) in [0, 1], on the model's device.
         labels: class of each training image.
         setting: everything else.
 
@@ -121,7 +120,8 @@ def train(
         for rows in pair_batches(labels, setting.pairs_per_batch, draws):
             images = load(rows, draws)
             schedule = Schedule(step, epoch / setting.epochs, previous_loss)
-            loss, row, previous_loss = train_step(model, images, classes[rows], setting, schedule)
+            drawn = classes[rows].to(images.device)
+            loss, row, previous_loss = train_step(model, images, drawn, setting, schedule)
             step += 1
             if loss is None or row is None:
                 continue

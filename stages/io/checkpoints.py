@@ -35,7 +35,7 @@ def save(model: Embedder, architecture: Architecture, path: Path) -> None:
     """Write the weights and the architecture; equal weights give equal bytes."""
     from safetensors.torch import save_file
 
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, path, metadata={"architecture": encode(architecture)})
 
 

@@ -1,5 +1,7 @@
 """The command line shared by all stages: words, log lines, progress, one-line errors."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
@@ -7,10 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages.io import artifacts, params
 from stages.io.errors import UserError, choose
+
+if TYPE_CHECKING:
+    import torch
 
 Stage = Callable[..., list[Path]]
 T = TypeVar("T")
@@ -37,7 +42,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if first_process() else logging.WARNING)
     log.propagate = False
     started = time.monotonic()
     try:
@@ -45,7 +50,8 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         check_words(given, loaded)
         outputs = stage(loaded, **given)
         seconds = time.monotonic() - started
-        artifacts.record_provenance(name, [str(word) for word in given.values()], outputs, seconds)
+        if outputs:  # none in the processes for which another one writes
+            artifacts.record_provenance(name, [str(word) for word in given.values()], outputs, seconds)
         for path in outputs:
             log.info("wrote %s", path)
         log.info("done in %.1f s", seconds)
@@ -72,6 +78,11 @@ def check_words(given: dict[str, Any], loaded: params.Params) -> None:
             raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")
 
 
+def first_process() -> bool:
+    """Whether this process speaks and writes for its job: the only one, or the first of those torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK") == "0"
+
+
 def limit_threads(count: int) -> None:
     """Give torch and the linear algebra libraries ``count`` threads, whatever the machine has."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -79,6 +90,25 @@ def limit_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
+
+
+def device(name: str, dataset: str) -> torch.device:
+    """Where a stage on ``dataset`` computes: the CPU, or for ``cuda`` the GPU that the launcher gave this process.
+
+    Raises:
+        UserError: there is no such GPU.
+    """
+    import torch
+
+    if name == "cpu":
+        return torch.device(name)
+    place = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun numbers the processes of a machine, one GPU each
+    if place >= torch.cuda.device_count():
+        raise UserError(
+            f"{params.FILE}: datasets.{dataset}.training.device: asks for {name} device {place}, but torch finds "
+            f"{torch.cuda.device_count()} on this machine; write cpu, or go to one with enough GPUs and torch for CUDA"
+        )
+    return torch.device(name, place)
 
 
 def workers() -> int:
@@ -121,4 +151,4 @@ def _bar(*columns: Any) -> Any:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    return Progress(*columns, console=console, disable=not (console.is_terminal and first_process()), transient=True)

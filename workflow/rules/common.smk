@@ -42,6 +42,54 @@ def threads(wildcards):
     return config["datasets"][wildcards.dataset]["training"]["threads"]
 
 
-# Behind every command: what a stage says goes to its log, and where it fails its last line, which names the key or file
-# and the fix, is shown at once.
-LOGGED = "2> {log} || {{ code=$?; tail -n 1 {log} >&2; exit $code; }}"
+def originals(wildcards):
+    """What was put into data/raw/<dataset>: the folders, whose times tell of added and removed images, and the files
+    beside them. Where it is missing, the stage itself says what to do."""
+    raw = Path("data/raw") / wildcards.dataset
+    folders = [path for path in raw.glob("**/") if not path.name.startswith(".")]
+    files = [path for path in raw.glob("[!.]*") if path.is_file() and path.name != "README.md"]
+    return sorted(str(path) for path in {*folders, *files} if path.suffix != ".dvc")
+
+
+def defense_code(wildcards):
+    """The one file that a defense's block names: another defense's file does not touch its models."""
+    return f"stages/core/defenses/{config['defenses'][wildcards.defense]['method']}.py"
+
+
+def attack_code(wildcards):
+    """The one file that an attack's block names."""
+    return f"stages/core/attacks/{config['attacks'][wildcards.attack]['family']}.py"
+
+
+def of_all_models(root, names):
+    """Files of every model of the run."""
+    run = config["run"]
+    pattern = "{root}/{dataset}/{defense}/{seed}/{name}"
+    return expand(pattern, root=root, dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"], name=names)
+
+
+# What a rule's jobs ask a scheduler for: minutes for paper-sized data, and memory for so many float64 matrices of test
+# against test images as its ranking holds at once.
+MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "report": 30}
+MATRICES = {"train": 3, "evaluate": 7}
+
+
+def asks(rule):
+    """`resources:` of a rule, for a scheduler: on one machine nothing is limited by them. A second attempt asks for
+    twice the memory and time, and so on; gpu is asked for where the training profile trains on one."""
+
+    def mem_mb(wildcards, attempt):
+        images = config["datasets"][wildcards.dataset]["expected"]["test"]["images"] if rule in MATRICES else 0
+        return attempt * (4000 + MATRICES.get(rule, 0) * images**2 * 8 // 10**6)
+
+    def gpu(wildcards):
+        return 1 if config["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
+
+    asked = {"mem_mb": mem_mb, "runtime": lambda wildcards, attempt: attempt * MINUTES[rule]}
+    return asked | ({"gpu": gpu} if rule in ("train", "evaluate", "attack") else {})
+
+
+def logged(command):
+    """What a stage says goes to its log, and where it fails its last line, which names the key or file and the fix, is
+    shown at once."""
+    return f"{command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}"

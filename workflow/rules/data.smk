@@ -1,13 +1,5 @@
 # From original files to checked arrays.
 
-def originals(wildcards):
-    """What was put into data/raw/<dataset>: the folders, whose times tell of added and removed images, and the files
-    beside them. Where it is missing, the stage itself says what to do."""
-    raw = Path("data/raw") / wildcards.dataset
-    folders = [path for path in raw.glob("**/") if not path.name.startswith(".")]
-    files = [path for path in raw.glob("[!.]*") if path.is_file() and path.name != "README.md"]
-    return sorted(str(path) for path in {*folders, *files} if path.suffix != ".dvc")
-
 
 rule prepare:
     """Decode and resize a dataset's images once, and list them in a manifest."""
@@ -26,14 +18,16 @@ rule prepare:
     params:
         depends=depends("datasets.{dataset}.reader", "datasets.{dataset}.side", "datasets.{dataset}.split"),
     threads: 8
+    resources:
+        **asks("prepare"),
     log:
         "logs/prepare/{dataset}.log",
     benchmark:
         "logs/benchmarks/prepare/{dataset}.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/data.yaml"
     shell:
-        "python -m stages.prepare {wildcards.dataset} " + LOGGED
+        logged("python -m stages.prepare {wildcards.dataset}")
 
 
 rule validate:
@@ -46,11 +40,13 @@ rule validate:
         "data/{dataset}/validation.json",
     params:
         depends=depends("datasets.{dataset}.expected"),
+    resources:
+        **asks("validate"),
     log:
         "logs/validate/{dataset}.log",
     benchmark:
         "logs/benchmarks/validate/{dataset}.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/data.yaml"
     shell:
-        "python -m stages.validate {wildcards.dataset} " + LOGGED
+        logged("python -m stages.validate {wildcards.dataset}")

@@ -1,11 +1,6 @@
 # How a model does on clean test images, and under each attack.
 
 
-def attack_code(wildcards):
-    """The one file that an attack's block names."""
-    return f"stages/core/attacks/{config['attacks'][wildcards.attack]['family']}.py"
-
-
 rule evaluate:
     """Embed the test images and measure benign retrieval."""
     input:
@@ -28,16 +23,22 @@ rule evaluate:
         queries="results/{dataset}/{defense}/{seed}/benign.parquet",
         gallery="results/{dataset}/{defense}/{seed}/gallery.npy",
     params:
-        depends=depends("datasets.{dataset}.crop", "datasets.{dataset}.training.threads"),
+        depends=depends(
+            "datasets.{dataset}.crop",
+            "datasets.{dataset}.training.threads",
+            "datasets.{dataset}.training.device",
+        ),
     threads: threads
+    resources:
+        **asks("evaluate"),
     log:
         "logs/evaluate/{dataset}-{defense}-{seed}.log",
     benchmark:
         "logs/benchmarks/evaluate/{dataset}-{defense}-{seed}.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/model.yaml"
     shell:
-        "python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed} " + LOGGED
+        logged("python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed}")
 
 
 rule attack:
@@ -73,14 +74,17 @@ rule attack:
             "datasets.{dataset}.attack_batch",
             "datasets.{dataset}.attack_queries",
             "datasets.{dataset}.training.threads",
+            "datasets.{dataset}.training.device",
             "attacks.{attack}",
         ),
     threads: threads
+    resources:
+        **asks("attack"),
     log:
         "logs/attack/{dataset}-{defense}-{seed}-{attack}.log",
     benchmark:
         "logs/benchmarks/attack/{dataset}-{defense}-{seed}-{attack}.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/model.yaml"
     shell:
-        "python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack} " + LOGGED
+        logged("python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack}")

@@ -1,13 +1,6 @@
 # The tables and the page, from exactly the configured matrix.
 
 
-def of_all_models(root, names):
-    """Files of every model of the run."""
-    run = config["run"]
-    folder = root + "/{dataset}/{defense}/{seed}/{name}"
-    return expand(folder, dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"], name=names)
-
-
 rule report:
     """Compute scores and intervals, and write tables and the page."""
     input:
@@ -40,11 +33,13 @@ rule report:
         tables=expand("reports/tables/{table}.{kind}", table=config["tables"], kind=["csv", "md", "tex"]),
     params:
         depends=depends("run", "tables"),
+    resources:
+        **asks("report"),
     log:
         "logs/report/all.log",
     benchmark:
         "logs/benchmarks/report/all.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/report.yaml"
     shell:
-        "python -m stages.report " + LOGGED
+        logged("python -m stages.report")

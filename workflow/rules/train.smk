@@ -1,11 +1,6 @@
 # One model per dataset, defense and seed.
 
 
-def defense_code(wildcards):
-    """The one file that a defense's block names: another defense's file does not touch its models."""
-    return f"stages/core/defenses/{config['defenses'][wildcards.defense]['method']}.py"
-
-
 rule train:
     """Train one model."""
     input:
@@ -23,12 +18,14 @@ rule train:
             "stages/core/metrics.py",
             "stages/core/mining.py",
             "stages/core/models.py",
+            "stages/core/parallel.py",
             "stages/core/pgd.py",
             "stages/core/seeding.py",
             "stages/core/training.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/inference.py",
+            "stages/io/processes.py",
             "stages/io/weights.py",
         ],
     output:
@@ -43,11 +40,13 @@ rule train:
             "defenses.{defense}",
         ),
     threads: threads
+    resources:
+        **asks("train"),
     log:
         "logs/train/{dataset}-{defense}-{seed}.log",
     benchmark:
         "logs/benchmarks/train/{dataset}-{defense}-{seed}.tsv"
     conda:
-        "../envs/stages.yaml"
+        "../envs/model.yaml"
     shell:
-        "python -m stages.train {wildcards.dataset} {wildcards.defense} {wildcards.seed} " + LOGGED
+        logged("python -m stages.train {wildcards.dataset} {wildcards.defense} {wildcards.seed}")
