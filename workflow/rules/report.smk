@@ -24,13 +24,21 @@ rule report:
             "stages/io/results.py",
         ],
     output:
-        scores="reports/scores.csv",
+        scores=report("reports/scores.csv", caption="../report/scores.rst", category="Scores"),
         metrics="reports/metrics.json",
         headline="reports/headline.csv",
-        comparison="reports/comparison.csv",
-        page="reports/index.html",
-        figures=expand("reports/figures/history_{dataset}.svg", dataset=config["run"]["datasets"]),
-        tables=expand("reports/tables/{table}.{kind}", table=config["tables"], kind=["csv", "md", "tex"]),
+        comparison=report("reports/comparison.csv", caption="../report/comparison.rst", category="Paper versus ours"),
+        page="reports/index.html",  # a report of its own, whose links to its figures would break in Snakemake's
+        figures=report(
+            expand("reports/figures/history_{dataset}.svg", dataset=config["run"]["datasets"]),
+            caption="../report/history.rst",
+            category="Training",
+        ),
+        tables=report(
+            expand("reports/tables/{table}.{kind}", table=config["tables"], kind=["csv", "md", "tex"]),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
     params:
         depends=depends("run", "tables"),
     resources:

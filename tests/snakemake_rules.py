@@ -1,0 +1,37 @@
+"""Print what Snakemake knows of each rule as JSON, and what its jobs ask a scheduler for. Run in a project's folder."""
+
+import json
+from inspect import signature
+from pathlib import Path
+from types import SimpleNamespace
+
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import OutputSettings, Quietness, ResourceSettings
+
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    workflow = api.workflow(resource_settings=ResourceSettings(cores=1), snakefile=Path("Snakefile"))._workflow
+    profile = workflow.config["datasets"]["sop"]["training"] = dict(workflow.config["datasets"]["sop"]["training"])
+    profile["device"] = "cuda"
+
+    def asked(rule, dataset, attempt):
+        """Resources of a rule's job, those that are not set left out."""
+        given = {"wildcards": SimpleNamespace(dataset=dataset), "attempt": attempt}
+        values = {
+            key: function(**{name: given[name] for name in signature(function).parameters})
+            for key, function in workflow.globals["asks"](rule).items()
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+    rules = {
+        rule.name: {
+            "docstring": rule.docstring,
+            "log": list(map(str, rule.log)),
+            "benchmark": str(rule.benchmark) if rule.benchmark else None,
+            "small": asked(rule.name, "digits", 1),
+            "again": asked(rule.name, "digits", 2),
+            "large": asked(rule.name, "sop", 1),
+        }
+        for rule in workflow.rules
+        if rule.name != "all"
+    }
+print(json.dumps(rules))

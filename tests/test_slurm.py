@@ -1,0 +1,94 @@
+"""The tiny study on a real one-node Slurm: `make test-slurm`. A job fails once, and the node restarts."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_end_to_end import byte_identical
+
+FAILS_ONCE = """#!/bin/sh
+# Stands before the real python on the path: the first evaluation fails, as on a broken node.
+case "$*" in *stages.evaluate*) mkdir failed 2>/dev/null && {{ echo "injected failure" >&2; exit 1; }};; esac
+exec {python} "$@"
+"""
+
+
+def stop(file):
+    """End the process whose number a file holds, and wait until it is gone."""
+    number = int(file.read_text())
+    os.kill(number, signal.SIGTERM)
+    for _ in range(100):
+        if not Path(f"/proc/{number}").exists():
+            return
+        time.sleep(0.1)
+    os.kill(number, signal.SIGKILL)
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """State folder of a running one-node Slurm, stopped afterwards; the machine's own configuration is put back."""
+    up = Path(os.environ.get("CA_TRIDE_TEST_TOOLS", "")) / "local-slurm" / "up.sh"
+    if not up.is_file() or os.geteuid():
+        pytest.skip("needs root, and local-slurm in the folder that CA_TRIDE_TEST_TOOLS names")
+    if shutil.which("scontrol") and not subprocess.run(["scontrol", "ping"], capture_output=True).returncode:
+        pytest.skip("a Slurm is running here already")
+    configuration, munge = Path("/etc/slurm/slurm.conf"), Path("/run/munge/munged.pid")
+    before, munged = configuration.read_bytes() if configuration.exists() else None, munge.exists()
+    state = tmp_path / "slurm"
+    with (tmp_path / "up.log").open("w") as log:  # a file: the daemons would keep a pipe open
+        # nproc, which counts the node's cores, would see one
+        all_cores = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        subprocess.run(["bash", up, state], check=True, stdout=log, stderr=log, env=all_cores)
+    yield state
+    for name in ("slurmd", "slurmctld"):
+        stop(state / f"{name}.pid")
+    if not munged and munge.exists():
+        stop(munge)
+    if before is None:
+        configuration.unlink()
+    else:
+        configuration.write_bytes(before)
+
+
+def restart_node(state, project, events):
+    """Stop and start the node's daemon while an attack runs."""
+    while not list((project.folder / "logs/attack").glob("*.log")):
+        time.sleep(0.5)
+    stop(state / "slurmd.pid")
+    time.sleep(5)
+    subprocess.run(["slurmd"], check=True)
+    events.append(subprocess.run(["squeue", "-h", "-o", "%T"], capture_output=True, text=True).stdout.split())
+
+
+@pytest.mark.slurm
+def test_a_run_on_slurm_survives_failures_and_makes_the_same_bytes(pair, slurm):
+    local, cluster = pair
+    local.run("snakemake", "--cores", "2")
+    wrapper = cluster.folder / "bin" / "python"
+    wrapper.parent.mkdir()
+    wrapper.write_text(FAILS_ONCE.format(python=sys.executable))
+    wrapper.chmod(0o755)
+
+    events = []
+    restart = threading.Thread(target=restart_node, args=(slurm, cluster, events), daemon=True)
+    restart.start()
+    path = os.pathsep.join([str(wrapper.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = cluster.run(
+        "env", f"PATH={path}", "snakemake", "--profile", "workflow/profiles/slurm",
+        "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
+        "--latency-wait", "5", "--set-threads", "prepare=2", timeout=1500,
+    )  # fmt: skip
+    print(done.stdout + done.stderr)
+    assert (cluster.folder / "failed").is_dir()
+    assert "Trying to restart job" in done.stderr
+    restart.join(timeout=1)
+    assert "RUNNING" in events[0]
+    assert byte_identical(local, cluster) == []
+    again = cluster.run("snakemake", "--cores", "2", "-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
