@@ -32,8 +32,8 @@ def copy(folder: Path) -> None:
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / part, folder / part)
-    run(folder, "dvc", "init", "--no-scm", "--quiet")
-    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    run(folder, "dvc", "config", "core.no_scm", "true")
 
 
 def run(folder: Path, *command: str) -> str:

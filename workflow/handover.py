@@ -11,6 +11,7 @@ is neither what its job wrote (logs/provenance) nor what dvc.lock names was edit
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,12 +67,28 @@ def digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def written(record: Path) -> dict[str, str]:
+    """SHA-256 of each output of one job by its path; empty where the record is missing or damaged."""
+    try:
+        outputs: dict[str, str] = json.loads(record.read_text())["outputs"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return outputs
+
+
 def differs(record: Path) -> Iterator[Path]:
     """Outputs of one job that exist and are not what its provenance record says."""
-    outputs: dict[str, str] = json.loads(record.read_text())["outputs"]
-    for path, sha256 in ((Path(name), sha256) for name, sha256 in outputs.items()):
+    for path, sha256 in ((Path(name), sha256) for name, sha256 in written(record).items()):
         if path.exists() and digest(path, "sha256") != sha256:
             yield path
+
+
+def locked() -> str:
+    """All MD5 hashes that dvc.lock names, those of files inside its folders included, somewhere in a text."""
+    text = LOCK.read_text() if LOCK.exists() else ""
+    folders = re.findall(r"md5: (\w\w)(\w+\.dir)", text)
+    listings = (Path(".dvc") / "cache" / "files" / "md5" / first / rest for first, rest in folders)
+    return text + "".join(path.read_text() for path in listings if path.exists())
 
 
 def edited() -> list[Path]:
@@ -79,13 +96,11 @@ def edited() -> list[Path]:
 
     Only files younger than their record are read, so that looking costs next to nothing.
     """
-    locked = LOCK.read_text() if LOCK.exists() else ""
     found = []
     for record in sorted(PROVENANCE.glob("*/*.json")):
-        written = record.stat().st_mtime
-        names = json.loads(record.read_text())["outputs"]
-        if any(os.path.exists(name) and os.path.getmtime(name) > written for name in names):
-            changed = [path for path in differs(record) if digest(path, "md5") not in locked]
+        age = record.stat().st_mtime
+        if any(os.path.exists(name) and os.path.getmtime(name) > age for name in written(record)):
+            changed = [path for path in differs(record) if digest(path, "md5") not in locked()]
             found += changed
             if not changed:
                 os.utime(record)  # looked at: next time its files are older
@@ -102,7 +117,7 @@ def refuse_edited(paths: list[Path]) -> None:
         more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
         sys.exit(
             f"{min(paths)}{more}: not what its job wrote, so it was edited by hand; "
-            "move it away, and snakemake or dvc repro makes it again"
+            f"move it away, then `dvc checkout` or `snakemake --cores 1 {min(paths)}` brings the original back"
         )
 
 
@@ -149,8 +164,10 @@ def to_dvc() -> str:
     records = [
         PROVENANCE / stage / f"{words or 'all'}.json" for stage, _, words in (n.partition("@") for n in finished)
     ]
-    if unknown := [record for record in records if not record.exists()]:
-        sys.exit(f"handover: {min(unknown)}: missing, so nobody knows what that job wrote; run `snakemake --forceall`")
+    if unknown := [record for record in records if not written(record)]:
+        sys.exit(
+            f"handover: {min(unknown)}: missing or damaged, so nobody knows what that job wrote; run `snakemake --forceall`"
+        )
     refuse_edited([path for record in records for path in differs(record)])
     if copies:
         run("dvc", "repro", "--quiet", *copies)
