@@ -65,7 +65,7 @@ def measure(model: Embedder, eps: float, loaded: params.Params) -> tuple[float, 
     images, labels = load(TEST_CLASSES)
     rows = torch.arange(len(labels))
     with torch.no_grad():
-        gallery = Gallery(model(images), labels)
+        gallery = Gallery.of(model(images), labels)
     distances = torch.cdist(gallery.embeddings, gallery.embeddings)
     recall = 100 * metrics.recall_at_k(distances, labels, labels, 1, exclude=rows).mean().item()
     sub_scores: dict[str, float] = {}

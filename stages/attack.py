@@ -41,7 +41,9 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     folder = artifacts.result_dir(dataset, defense, seed)
     gallery_path = artifacts.require(folder / "gallery.npy", f"python -m stages.evaluate {dataset} {defense} {seed}")
     test = load_split(dataset, "test")
-    gallery = Gallery(load_gallery(gallery_path, len(test.labels)).to(device), torch.from_numpy(test.labels).to(device))
+    gallery = Gallery.of(
+        load_gallery(gallery_path, len(test.labels)).to(device), torch.from_numpy(test.labels).to(device)
+    )
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
 
     chosen, eps = ATTACKS[block["attack"]], data_block["eps"]

@@ -72,7 +72,7 @@ def attacked(device, name, steps):
     """Figures of one attack on ten items."""
     model = embedder().eval().to(device)
     with torch.no_grad():
-        gallery = Gallery(model(images().to(device)), LABELS.to(device))
+        gallery = Gallery.of(model(images().to(device)), LABELS.to(device))
     items = torch.arange(0, 30, 3)
     draws = [generator(0, name, int(item)) for item in items]
     problem = Problem(gallery, items.to(device), ATTACKS[name].select(gallery, items.to(device), draws))

@@ -58,6 +58,7 @@ rule attack:
             "stages/core/backbones/small.py",
             "stages/core/losses.py",
             "stages/core/models.py",
+            "stages/core/neighbours.py",
             "stages/core/pgd.py",
             "stages/core/seeding.py",
             "stages/io/checkpoints.py",
