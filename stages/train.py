@@ -28,7 +28,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from torch import Tensor
 
     from stages.core.defenses import DEFENSES
-    from stages.core.metrics import recall_at_k
+    from stages.core.metrics import recall_at_1
     from stages.core.mining import MINERS
     from stages.core.training import EpochRow, Setting, TrainingError
     from stages.core.training import train as epochs
@@ -83,9 +83,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
                 recall = np.nan
                 if (last or due) and cli.first_process():
                     embeddings = embed_split(model, view, len(labels))
-                    own = torch.arange(len(labels))
-                    distances = torch.cdist(embeddings.double(), embeddings.double())
-                    recall = 100 * recall_at_k(distances, labels, labels, 1, exclude=own).mean().item()
+                    recall = 100 * recall_at_1(embeddings, labels).mean().item()
                 history.append(row._asdict() | {"recall_at_1": recall})
     except TrainingError as error:
         raise UserError(f"{dataset} {defense} {seed}: {error}") from None
