@@ -55,7 +55,7 @@ def fit(defense: str, eps: float, loaded: params.Params) -> Embedder:
         weight_decay=profile["weight_decay"],
         seed=0,
     )
-    for _ in train(model, lambda rows, _: images[rows], labels.numpy(), setting):
+    for _ in train(model, lambda batches, _: ((rows, images[rows]) for rows in batches), labels.numpy(), setting):
         pass
     return model.eval()
 

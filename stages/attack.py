@@ -35,9 +35,11 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     from stages.core.seeding import generator
     from stages.io import checkpoints
     from stages.io.data import central_crop, data_files, load_split
+    from stages.io.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    saved = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    model = in_precision(saved.requires_grad_(False), data_block["precision"], device, f"datasets.{dataset}.precision")
     folder = artifacts.result_dir(dataset, defense, seed)
     gallery_path = artifacts.require(folder / "gallery.npy", f"python -m stages.evaluate {dataset} {defense} {seed}")
     test = load_split(dataset, "test")

@@ -22,9 +22,11 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     from stages.io import checkpoints
     from stages.io.data import central_crop, data_files, load_split
     from stages.io.inference import embed_split
+    from stages.io.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    saved = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    model = in_precision(saved.requires_grad_(False), block["precision"], device, f"datasets.{dataset}.precision")
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)
     cli.log.info("read %s and %d test images", model_path, len(labels))

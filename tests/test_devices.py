@@ -36,7 +36,9 @@ def study(device, defense="vanilla", miner="random", freeze=True, **options):
     """Two epochs on three-class noise; the weights, back on the CPU, and the history."""
     pixels, model = images(), embedder(freeze).to(device)
     setting = Setting(partial(DEFENSES[defense], **options), MINERS[miner], EPS, 10.0, 2, 8, 1e-3, 4e-4, 0)
-    rows = list(train(model, lambda rows, _: pixels[rows].to(device), LABELS.numpy(), setting))
+    rows = list(
+        train(model, lambda batches, _: ((rows, pixels[rows].to(device)) for rows in batches), LABELS.numpy(), setting)
+    )
     return {name: value.cpu() for name, value in model.state_dict().items()}, rows
 
 

@@ -149,8 +149,9 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], fl
 def nmi(embeddings: Tensor, labels: Tensor, *, seed: int) -> float:
     """Normalised mutual information (arithmetic mean) of k-means clusters and labels, in [0, 1].
 
-    k is the number of classes. k-means++ with 10 starts up to 1,000 clusters; above that one start from random items and
-    at most 25 iterations, FAISS's defaults (method.md 4), since choosing 11,316 starts well costs more than clustering.
+    k is the number of classes. k-means++ with 10 starts up to 1,000 clusters; above that one start from random items
+    and at most 25 iterations, FAISS's defaults (method.md 4), since choosing 11,316 starts well costs more than
+    clustering.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score

@@ -1,8 +1,7 @@
 """Comparing points with a whole gallery, a chunk of its rows at a time: memory grows with points x chunk.
 
 Distances come from a matrix product in float64, |p|^2 + |x|^2 - 2 p.x, some hundred times as fast as differences, and
-exact to about 1e-15 in the square whatever the dtype of the embeddings: finer than their own float32 rounding. Squares
-under ``ZERO`` are rounding of a point with itself and count as 0.
+exact to about 1e-15 in the square whatever the dtype of the embeddings: finer than their own float32 rounding.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 4096  # gallery rows at a time: a few such matrices of a batch of 112 stay in a processor's cache
-ZERO = 1e-14  # squares of distances, in units of the unit sphere
+LEAST = 1e-16  # squares under this are rounding of a point with itself; never 0, so that distances have an inverse
 TIE = 1e-12  # squares that differ by less than this are the same distance
 
 Admitted = Callable[[slice], Tensor]
@@ -42,7 +41,7 @@ def squared(points: Tensor, gallery: Rows) -> Iterator[tuple[slice, Tensor]]:
     own = points.square().sum(dim=1, keepdim=True)
     for rows in chunks(len(gallery.points)):
         square = torch.addmm(gallery.squares[rows], points, gallery.points[rows].T, alpha=-2).add_(own)
-        yield rows, square.masked_fill_(square < ZERO, 0)
+        yield rows, square.clamp_(min=LEAST)
 
 
 def anything_but(items: Tensor) -> Admitted:
@@ -77,15 +76,19 @@ def nearest(points: Tensor, gallery: Rows, count: int, admitted: Admitted) -> Te
     return found
 
 
-def farthest(points: Tensor, gallery: Rows, admitted: Admitted) -> Tensor:
-    """Row (B,) of the farthest admitted gallery item of each point (B, D)."""
-    best = points.new_full((len(points),), -torch.inf, dtype=torch.float64)
-    found = torch.zeros(len(points), dtype=torch.long, device=points.device)
+def nearest_and_farthest(points: Tensor, gallery: Rows, near: Admitted, far: Admitted) -> tuple[Tensor, Tensor]:
+    """Rows (B,) of the nearest item that ``near`` admits for each point (B, D), and the farthest that ``far`` does."""
+    first = points.new_full((len(points),), torch.inf, dtype=torch.float64)
+    last = -first
+    nearest_row, farthest_row = (torch.zeros(len(points), dtype=torch.long, device=points.device) for _ in range(2))
     for rows, square in squared(points, gallery):
-        far, index = square.masked_fill_(~admitted(rows), -torch.inf).max(dim=1)
-        found = torch.where(far > best, index + rows.start, found)
-        best = torch.maximum(best, far)
-    return found
+        value, index = square.masked_fill(~near(rows), torch.inf).min(dim=1)
+        nearest_row = torch.where(value < first, index + rows.start, nearest_row)
+        first = torch.minimum(first, value)
+        value, index = square.masked_fill_(~far(rows), -torch.inf).max(dim=1)
+        farthest_row = torch.where(value > last, index + rows.start, farthest_row)
+        last = torch.maximum(last, value)
+    return nearest_row, farthest_row
 
 
 def count_nearer(
@@ -106,7 +109,7 @@ def count_nearer(
 class Sums(NamedTuple):
     """Of the gallery items within (or beyond) a limit of each point: ``number`` (B,) and ``total`` distance (B,).
 
-    ``slope`` (B, D) is the gradient of ``total`` with respect to the point; an item at distance 0 adds nothing.
+    ``slope`` (B, D) is the gradient of ``total`` with respect to the point; an item at distance 0 adds rounding only.
     """
 
     number: Tensor
@@ -121,12 +124,12 @@ def sums(points: Tensor, gallery: Rows, limit: Tensor, *, beyond: bool, slope: b
     pull = torch.zeros_like(wide)
     for rows, square in squared(wide, gallery):
         # Without the item that sets the limit: its rounding must not pass for a gradient once nothing else is left.
-        chosen = square > bound + TIE if beyond else square < bound - TIE
+        outside = square <= bound + TIE if beyond else square >= bound - TIE
+        number += (~outside).sum(dim=1)
         distance = square.sqrt_()
-        number += chosen.sum(dim=1)
-        total += torch.where(chosen, distance, 0).sum(dim=1)
+        total += distance.masked_fill(outside, 0).sum(dim=1)
         if slope:
-            share = torch.where(chosen & (distance > 0), distance.reciprocal(), 0)
+            share = distance.reciprocal().masked_fill_(outside, 0)
             weight += share.sum(dim=1)
             pull.addmm_(share, gallery.points[rows])
     return Sums(number, total, weight[:, None] * wide - pull)

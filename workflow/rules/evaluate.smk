@@ -17,6 +17,7 @@ rule evaluate:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/inference.py",
+            "stages/io/precision.py",
         ],
     output:
         benign="results/{dataset}/{defense}/{seed}/benign.json",
@@ -25,6 +26,7 @@ rule evaluate:
     params:
         depends=depends(
             "datasets.{dataset}.crop",
+            "datasets.{dataset}.precision",
             "datasets.{dataset}.training.threads",
             "datasets.{dataset}.training.device",
         ),
@@ -63,6 +65,7 @@ rule attack:
             "stages/core/seeding.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
+            "stages/io/precision.py",
         ],
     output:
         result="results/{dataset}/{defense}/{seed}/{attack}.json",
@@ -74,6 +77,7 @@ rule attack:
             "datasets.{dataset}.eps",
             "datasets.{dataset}.attack_batch",
             "datasets.{dataset}.attack_queries",
+            "datasets.{dataset}.precision",
             "datasets.{dataset}.training.threads",
             "datasets.{dataset}.training.device",
             "attacks.{attack}",

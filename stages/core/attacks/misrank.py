@@ -21,7 +21,7 @@ from stages.core.attacks.base import (
     recall,
 )
 from stages.core.losses import distance
-from stages.core.neighbours import anything_but, both, chunks, farthest, nearest, neither, of_class
+from stages.core.neighbours import anything_but, both, chunks, nearest, nearest_and_farthest, neither, of_class
 
 
 def learn_to_misrank(problem: Problem, *, keep_self: bool) -> Values:
@@ -34,9 +34,9 @@ def learn_to_misrank(problem: Problem, *, keep_self: bool) -> Values:
     other, positive = neither(same), same if keep_self else both(same, anything_but(items))
 
     def values(embeddings: Tensor, step: int) -> Tensor:
-        far = gallery.embeddings[farthest(embeddings, gallery.rows, other)]
-        near = gallery.embeddings[nearest(embeddings, gallery.rows, 1, positive).squeeze(1)]
-        return F.relu(plain_distance(embeddings, far) - plain_distance(embeddings, near))
+        near, far = nearest_and_farthest(embeddings, gallery.rows, positive, other)
+        to_near, to_far = (plain_distance(embeddings, gallery.embeddings[rows]) for rows in (near, far))
+        return F.relu(to_far - to_near)
 
     return values
 
