@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 4096  # gallery rows at a time: a few such matrices of a batch of 112 stay in a processor's cache
+CHUNK = 2048  # gallery rows at a time: a few such matrices of a batch of 112 stay in a processor's cache
 LEAST = 1e-16  # squares under this are rounding of a point with itself; never 0, so that distances have an inverse
 TIE = 1e-12  # squares that differ by less than this are the same distance
 
