@@ -38,7 +38,8 @@ def copy(folder: Path) -> None:
 
 def run(folder: Path, *command: str) -> str:
     """Run a tool of this environment in a folder; what it printed."""
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    here = Path(sys.executable).parent  # rules say `python`
+    environment = os.environ | {"PYTHONPATH": str(folder), "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
     words = [sys.executable, "-m", *command]
     done = subprocess.run(words, cwd=folder, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
