@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from stages.core.comparison import NOT_RUN
-from stages.core.scores import STANDARD_ATTACKS
+from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
 from stages.core.stats import Estimate
 
 
@@ -14,7 +14,7 @@ class Column(NamedTuple):
     """A metric in a table.
 
     ``better`` is +1 where higher is better, -1 where lower is, 0 where neither; ``span`` the width of its range;
-    ``published`` its name in published.csv where that is not the heading.
+    ``published`` its name in published.csv where that is not the heading; ``unit`` what it is counted in.
     """
 
     heading: str
@@ -23,32 +23,35 @@ class Column(NamedTuple):
     span: float
     definition: str
     published: str = ""
+    unit: str = "percent"
 
 
 COLUMNS: dict[str, Column] = {
-    "recall_at_1": Column("R@1", 1, 1, 100, "share of queries whose nearest item is of their class, percent"),
-    "recall_at_2": Column("R@2", 1, 1, 100, "share of queries with one of their class in the nearest two, percent"),
-    "map": Column("mAP", 1, 1, 100, "mean average precision over the complete ranking, percent"),
-    "map_at_r": Column("mAP@R", 1, 1, 100, "mean average precision up to R = number of relevant items, percent", "-"),
-    "map_at_10": Column("mAP@10", 1, 1, 100, "the reference's mAP@R, which fixes R = 10, percent", "mAP@R(R=10)"),
-    "nmi": Column("NMI", 1, 1, 100, "mutual information of k-means clusters and classes, normalised, percent"),
-    "ca_plus": Column("CA+", 1, 1, 100, "rank of a candidate that climbs, percent; 50 is unaffected"),
-    "ca_minus": Column("CA-", 1, -1, 100, "rank of a candidate that sinks, percent; 0 is unaffected"),
-    "qa_plus": Column("QA+", 1, 1, 100, "rank of a candidate the query lifts, percent; 50 is unaffected"),
-    "qa_minus": Column("QA-", 1, -1, 100, "rank of a candidate the query sinks, percent; 0 is unaffected"),
-    "tma": Column("TMA", 3, -1, 1, "cosine of the attacked query to a target embedding; lower is more robust"),
-    "es_d": Column("ES:D", 3, -1, 2, "distance an attacked embedding moves, 0 to 2; lower is more robust"),
-    "es_r": Column("ES:R", 1, 1, 100, "R@1 of queries moved away from themselves, percent"),
-    "ltm": Column("LTM", 1, 1, 100, "R@1 under learning to misrank, percent"),
-    "gtm": Column("GTM", 1, 1, 100, "R@1 under greedy top-1 misranking, percent"),
-    "gtt": Column("GTT", 1, 1, 100, "share of queries that keep their top-1 item in the top 4, percent"),
-    "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalised sub-scores, percent"),
-    "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact reading, percent"),
-    "ars_reconstructed": Column(
-        "ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept, percent"
+    "recall_at_1": Column("R@1", 1, 1, 100, "share of queries whose nearest item is of their class"),
+    "recall_at_2": Column("R@2", 1, 1, 100, "share of queries with one of their class in the nearest two"),
+    "map": Column("mAP", 1, 1, 100, "mean average precision over the complete ranking"),
+    "map_at_r": Column("mAP@R", 1, 1, 100, "mean average precision up to R = number of relevant items", "-"),
+    "map_at_10": Column("mAP@10", 1, 1, 100, "the reference's mAP@R, which fixes R = 10", "mAP@R(R=10)"),
+    "nmi": Column("NMI", 1, 1, 100, "mutual information of k-means clusters and classes, normalised"),
+    "ca_plus": Column("CA+", 1, 1, 100, "rank of a candidate that climbs; 50 is unaffected"),
+    "ca_minus": Column("CA-", 1, -1, 100, "rank of a candidate that sinks; 0 is unaffected"),
+    "qa_plus": Column("QA+", 1, 1, 100, "rank of a candidate the query lifts; 50 is unaffected"),
+    "qa_minus": Column("QA-", 1, -1, 100, "rank of a candidate the query sinks; 0 is unaffected"),
+    "tma": Column("TMA", 3, -1, 1, "cosine of the attacked query to a target embedding", unit="cosine, -1 to 1"),
+    "es_d": Column("ES:D", 3, -1, 2, "distance an attacked embedding moves", unit="distance, 0 to 2"),
+    "es_r": Column("ES:R", 1, 1, 100, "R@1 of queries moved away from themselves"),
+    "ltm": Column("LTM", 1, 1, 100, "R@1 under learning to misrank"),
+    "gtm": Column("GTM", 1, 1, 100, "R@1 under greedy top-1 misranking"),
+    "gtt": Column("GTT", 1, 1, 100, "share of queries that keep their top-1 item in the top 4"),
+    "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalised sub-scores"),
+    "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact reading"),
+    "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
+    "spread": Column(
+        "spread", 3, 0, 2, "mean distance of clean test embeddings; shrinking raises ERS", unit="distance, 0 to 2"
     ),
-    "spread": Column("spread", 3, 0, 2, "mean distance of clean test embeddings, 0 to 2; shrinking raises ERS"),
-    "collapsed": Column("collapsed", 0, 0, 1, "1 where R@1 is at most twice chance or spread is under 0.001"),
+    "collapsed": Column(
+        "collapsed", 0, 0, 1, "1 where R@1 is at most twice chance or spread is under 0.001", unit="0 or 1"
+    ),
 }
 
 _READINGS = (
@@ -71,7 +74,7 @@ class Row(NamedTuple):
     """One row of a table for one dataset.
 
     ``mark`` is "collapsed", "shrunk" or ""; ``cells`` holds an estimate per column, None where it did not run;
-    ``published`` the printed value or None, ``verdicts`` the comparison of the two.
+    ``published`` the printed value or None, ``verdicts`` the comparison of the two; ``defense`` is its block's name.
     """
 
     label: str
@@ -79,6 +82,7 @@ class Row(NamedTuple):
     cells: Mapping[str, Estimate | None]
     published: Mapping[str, float | None]
     verdicts: Mapping[str, str]
+    defense: str = ""
 
     @property
     def title(self) -> str:
@@ -95,6 +99,14 @@ def column(name: str) -> Column:
     base = max((name for name in STANDARD_ATTACKS if block.startswith(f"{name}_")), key=len, default="")
     variant = block.removeprefix(f"{base}_").replace("_", ", ") if base else block
     return found._replace(heading=f"{found.heading} ({variant})")
+
+
+def group(name: str) -> str:
+    """What a column tells of: clean images, images under attack, or both in one score."""
+    metric = name.partition(":")[0]
+    if metric in SUB_SCORES:
+        return "Under attack"
+    return "Scores" if metric in ("ers", "ers_exact", "ars_reconstructed") else "Clean images"
 
 
 def notes(columns: list[str]) -> list[str]:
@@ -122,6 +134,7 @@ def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, ob
             records.append(
                 {
                     "dataset": dataset,
+                    "defense": row.defense,
                     "row": row.label,
                     "mark": row.mark,
                     "metric": name,

@@ -129,6 +129,10 @@ def _check_references(params: Params) -> None:
         family = registries.attacks()[block["attack"]]
         if block["family"] != family:
             raise UserError(f"{FILE}: attacks.{name}.family: {block['attack']} lives in {family!r}; write that")
+    for name in params["gallery"]["attacks"]:
+        _known("gallery.attacks", name, list(params["attacks"]))
+        if params["attacks"][name]["family"] == "candidate":
+            raise UserError(f"{FILE}: gallery.attacks: {name} perturbs candidates; name attacks that perturb the query")
     for name, block in params["tables"].items():
         for row in block["rows"]:
             _known(f"tables.{name}.rows", row, list(params["defenses"]))
@@ -195,3 +199,8 @@ def lookup(params: Params, key: str) -> Any:
     for part in key.split("."):
         value = value[part]
     return value
+
+
+def text(value: Any) -> str:
+    """A block as YAML, keys in their own order, for people to read."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

@@ -62,6 +62,7 @@ rule attack:
             "stages/core/seeding.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
+            "stages/io/embeddings.py",
         ],
     output:
         result="results/{dataset}/{defense}/{seed}/{attack}.json",
