@@ -44,7 +44,10 @@ def test_best_follows_the_direction_and_the_printed_decimals():
 
 
 def test_latex_is_escaped_and_bold_where_best():
-    text = tables.latex("Title", ROWS, COLUMNS, [])
+    text = tables.latex("Title: 5 % & more", ROWS, COLUMNS, [])
+    assert r"\caption{Title: 5 \% \& more}" in text
+    assert r" & ERS $\uparrow$ & TMA $\downarrow$ \\" in text
+    assert r"\textbf{30.0} {\footnotesize [29.0, 31.0]}" in tables.latex("Title", ROWS, COLUMNS, ["ers"])
     assert r"A\_1 & \textbf{30.0} & 0.500 \\" in text
     assert r"B\&C (shrunk) & \textbf{30.0} & \textbf{0.250} \\" in text
     assert r"D & not run & not run \\" in text

@@ -169,26 +169,43 @@ def markdown(title: str, rows: list[Row], columns: list[str], intervals: Collect
     return f"### {title}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n\n{below}\n"
 
 
-_ESCAPES = str.maketrans({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "`": "'"})
+_ESCAPES = str.maketrans(
+    {character: rf"\{character}" for character in "&%_#${}"}
+    | {"`": "'", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$", "[": "{[}", "]": "{]}"}
+)
+_ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
 
 
 def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
-    """A booktabs tabular, the best value of each column in bold by its direction, notes below."""
-    winners = {name: best(rows, name) for name in columns}
-    headings = [column(name).heading.replace("-", "$-$").translate(_ESCAPES) for name in columns]
+    """A LaTeX table as wide as the page, for a document that loads booktabs and graphicx.
+
+    The best value of a column is bold, by its direction, which an arrow shows; letters lead from columns to the notes.
+    """
+    winners, below = {name: best(rows, name) for name in columns}, notes(columns)
+    letters = {note: rf"\textsuperscript{{{chr(ord('a') + place)}}}" for place, note in enumerate(below)}
     lines = [
-        f"% {title}",
+        r"% needs \usepackage{booktabs, graphicx}",
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{title.translate(_ESCAPES)}}}",
+        r"\resizebox{\textwidth}{!}{%",
         r"\begin{tabular}{l" + "r" * len(columns) + "}",
         r"\toprule",
-        " & ".join(["", *headings]) + r" \\",
-        r"\midrule",
     ]
+    headings = []
+    for name in columns:
+        found = column(name)
+        heading = found.heading.translate(_ESCAPES).replace("-", "$-$") + _ARROWS[found.better]
+        headings.append(heading + letters.get(NOTES.get(name, ""), ""))
+    lines += [" & ".join(["", *headings]) + r" \\", r"\midrule"]
     for row in rows:
         cells = [row.title.translate(_ESCAPES)]
         for name in columns:
-            value = text(name, row.cells[name], interval=name in intervals)
-            cells.append(rf"\textbf{{{value}}}" if row.label in winners[name] else value)
+            value = text(name, row.cells[name], interval=False)
+            value = rf"\textbf{{{value}}}" if row.label in winners[name] else value
+            _, bracket, rest = text(name, row.cells[name], interval=name in intervals).partition(" [")
+            cells.append(value + (rf" {{\footnotesize [{rest}}}" if bracket else ""))
         lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {note.translate(_ESCAPES)}" for note in notes(columns)]
-    return "\n".join([*lines, ""])
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\footnotesize {letters[note]}{note.translate(_ESCAPES)}" for note in below]
+    return "\n".join([*lines, r"\end{table*}", ""])
