@@ -4,10 +4,10 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
 # Marked tests have a target each.
-QUICK := not slow and not engines and not real and not conda and not slurm
+QUICK := not browser and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
+.PHONY: setup reproduce test test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -24,6 +24,10 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
+
+test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	$(RUN) python -m pytest -m browser -rs
 
 test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte identity across folders
 	$(RUN) python -m pytest -m slow

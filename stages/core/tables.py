@@ -102,11 +102,11 @@ def column(name: str) -> Column:
 
 
 def group(name: str) -> str:
-    """What a column tells of: clean images, images under attack, or both in one score."""
+    """What a column tells of: clean images, images under attack, or scores and what qualifies them."""
     metric = name.partition(":")[0]
     if metric in SUB_SCORES:
         return "Under attack"
-    return "Scores" if metric in ("ers", "ers_exact", "ars_reconstructed") else "Clean images"
+    return "Scores" if metric in ("ers", "ers_exact", "ars_reconstructed", "spread", "collapsed") else "Clean images"
 
 
 def notes(columns: list[str]) -> list[str]:
@@ -152,13 +152,14 @@ def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, ob
 
 
 def best(rows: list[Row], name: str) -> set[str]:
-    """Labels of the rows with the best printed value of a column; empty where no direction is better."""
+    """Labels of the rows with the best printed value of a column; empty where no direction is better, or no row is."""
     better, decimals = column(name).better, column(name).decimals
     values = {row.label: better * cell.mean for row in rows if (cell := row.cells[name]) is not None}
     if not better or not values:
         return set()
     top = max(round(value, decimals) for value in values.values())
-    return {label for label, value in values.items() if round(value, decimals) == top}
+    found = {label for label, value in values.items() if round(value, decimals) == top}
+    return found if len(found) < max(3, len(values)) else set()
 
 
 def markdown(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
@@ -207,5 +208,5 @@ def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection
             cells.append(value + (rf" {{\footnotesize [{rest}}}" if bracket else ""))
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
-    lines += [rf"\par\footnotesize {letters[note]}{note.translate(_ESCAPES)}" for note in below]
+    lines += [rf"\par\raggedright\scriptsize {letters[note]} {note.translate(_ESCAPES)}" for note in below]
     return "\n".join([*lines, r"\end{table*}", ""])

@@ -43,7 +43,7 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], ran: list[str]) -> boo
                 x, y = row.cells.get("recall_at_1"), row.cells.get("ers")
                 if x and y:
                     bars = {"xerr": _bar(x), "yerr": _bar(y), "capsize": 2, "elinewidth": 0.9}
-                    axis.errorbar([x.mean], [y.mean], **bars, **marks(position), linestyle="", markersize=6)
+                    axis.errorbar([x.mean], [y.mean], **bars, **marks(position), linestyle="", markersize=7)
                 at, height = row.published.get("recall_at_1"), row.published.get("ers")
                 if at is not None and height is not None:
                     hollow = {"facecolors": "none", "edgecolors": marks(position)["color"]}

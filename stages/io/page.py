@@ -68,7 +68,7 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
         "groups": groups,
         "intervals": block["intervals"],
         "rows": rows,
-        "best": {column: _best(rows, column) for column in columns},
+        "best": {column: tables.best(rows, column) for column in columns},
         "notes": tables.notes(block["columns"]),
         "published": block.get("published", {}).get("source") if dataset in _published(block) else None,
         "tolerance": block.get("tolerance"),
@@ -76,12 +76,6 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
         "ran": missing < len(rows),
         "missing": missing,
     }
-
-
-def _best(rows: list[Row], column: str) -> set[str]:
-    """Labels of the best rows; none where all that ran are equally good."""
-    found = tables.best(rows, column)
-    return found if len(found) < sum(row.cells[column] is not None for row in rows) else set()
 
 
 def _published(block: Mapping[str, Any]) -> Mapping[str, str]:
@@ -115,7 +109,7 @@ def origin(metric: str) -> str:
         return block
     if name in SUB_SCORES:
         return "es" if name.startswith("es_") else name
-    return "" if tables.group(name) == "Scores" or name == "collapsed" else "benign"
+    return "" if name in ("ers", "ers_exact", "ars_reconstructed", "collapsed") else "benign"
 
 
 def provenance(models: Mapping[str, Mapping[str, list[Model]]], loaded: params.Params) -> list[dict[str, Any]]:
@@ -173,6 +167,12 @@ def drawings(folder: Path, drawn: list[str], loaded: params.Params) -> list[dict
     return shown
 
 
+def _broken(heading: str) -> Markup:
+    """A heading with what it has in brackets on a line of its own."""
+    name, bracket, rest = heading.partition(" (")
+    return Markup("{}<br><small>({}</small>").format(name, rest) if bracket else escape(name)
+
+
 def render(**content: object) -> str:
     """The HTML page; style and script are put inside."""
     environment = Environment(
@@ -184,6 +184,7 @@ def render(**content: object) -> str:
     )
     environment.filters["fixed"] = lambda value, decimals: f"{value:.{decimals}f}"
     environment.filters["ticks"] = lambda text: Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))
+    environment.filters["broken"] = _broken
     environment.globals |= {"MARKS": MARKS, "DIRECTIONS": DIRECTIONS, "origin": origin, "group": tables.group}
     return environment.get_template("index.html.j2").render(
         style=Markup((TEMPLATES / "page.css").read_text()),
