@@ -1,5 +1,6 @@
 # Shared by all rules: the checks before anything starts, what a job depends on, and what a wildcard may be.
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from stages.io import artifacts
@@ -20,6 +21,10 @@ if Path("models").exists() and not handover.is_seen() and not {"-F", "--forceall
         "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
         "run `python workflow/handover.py snakemake` first, or add --forceall to compute everything anew"
     )
+if workflow.is_main_process:
+    handover.refuse_edited(handover.edited())
+
+reserved = ExitStack()  # what a run holds until it ends
 
 
 wildcard_constraints:
