@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -120,15 +121,43 @@ def workers() -> int:
 
 
 def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
-    """Pass ``items`` through, with a bar and the remaining time on a terminal and nothing elsewhere."""
+    """Pass ``items`` through, with a bar and the remaining time on a terminal.
+
+    How far it is also stands in logs/progress/ while it lasts, for `workflow/progress.py`, since the terminal of a job
+    that Snakemake started is a log file.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _bar(*columns) as bar:
         task = bar.add_task(label, total=total)
-        for item in items:
-            yield item
-            bar.advance(task)
+        with _published(label, total) as tell:
+            for done, item in enumerate(items, start=1):
+                yield item
+                bar.advance(task)
+                tell(done)
+
+
+@contextmanager
+def _published(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that writes how far a job is to logs/progress/, once a second at most; the file goes last."""
+    path = artifacts.LOGS / "progress" / f"{label.replace(' ', '-')}.json"
+    started, last = time.monotonic(), -1.0
+
+    def tell(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if first_process() and now - last >= 1:
+            last = now
+            state = {"label": label, "done": done, "total": total, "seconds": now - started, "process": os.getpid()}
+            with artifacts.writing(path) as (draft,):
+                artifacts.dump_json(state, draft)
+
+    try:
+        tell(0)
+        yield tell
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def transfer(blocks: Iterable[bytes], *, total: int, done: int, label: str) -> Iterator[bytes]:
