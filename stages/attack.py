@@ -27,12 +27,13 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     from stages.core.attacks import ATTACKS
     from stages.core.attacks.base import Gallery, Problem
     from stages.core.seeding import EXAMPLES, drawn_order, generator
-    from stages.io import checkpoints
+    from stages.io import own_models
     from stages.io.data import central_crop, data_files, load_split
     from stages.io.embeddings import read_gallery
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    own = params["defenses"][defense].get("model")
+    model = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
     folder = artifacts.result_dir(dataset, defense, seed)
     gallery_path, test = folder / "gallery.npy", load_split(dataset, "test")
     embeddings = read_gallery(gallery_path, len(test.labels), f"python -m stages.evaluate {dataset} {defense} {seed}")

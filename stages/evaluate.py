@@ -19,12 +19,13 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     import torch
 
     from stages.core import metrics
-    from stages.io import checkpoints
+    from stages.io import own_models
     from stages.io.data import central_crop, data_files, load_split
     from stages.io.inference import embed_split
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    own = params["defenses"][defense].get("model")
+    model = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)
     cli.log.info("read %s and %d test images", model_path, len(labels))

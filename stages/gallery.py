@@ -27,7 +27,7 @@ def gallery(params: Params, dataset: str) -> list[Path]:
     import torch
 
     from stages.core.seeding import drawn_order
-    from stages.io import checkpoints, pictures
+    from stages.io import own_models, pictures
     from stages.io.data import central_crop, load_split
     from stages.io.embeddings import read_examples, read_gallery
 
@@ -45,9 +45,9 @@ def gallery(params: Params, dataset: str) -> list[Path]:
         if not found:
             cli.log.info("no pictures of %s: not run", words)
             continue
-        model = checkpoints.load(
-            artifacts.model_dir(dataset, defense, seed) / "model.safetensors", f"python -m stages.train {words}"
-        )
+        path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
+        own = params["defenses"][defense].get("model")
+        model = own_models.load(path, f"python -m stages.train {words}", own)
         embeddings = read_gallery(folder / "gallery.npy", len(test.labels), f"python -m stages.evaluate {words}")
         for attack in found:
             command = f"python -m stages.attack {words} {attack}"

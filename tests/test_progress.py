@@ -68,4 +68,5 @@ def test_failures_are_shown_and_nothing_of_the_scheduling(tiny):
     tiny.edit(narrow)
     done = tiny.run(*command, check=False)
     assert done.returncode == 1
-    assert "Error in rule validate" in done.stderr
+    assert "\nvalidate: data/digits/manifest" in done.stderr
+    assert "job execution failed" in done.stderr

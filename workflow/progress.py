@@ -23,8 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 STATES = Path("logs") / "progress"
 STEPS = re.compile(r"^(\d+) of (\d+) steps")
 NOISE = re.compile(
-    r"^(Assuming unrestricted|Building DAG|Complete log|Conda environments: ignored|Elapsed time|Execute \d+ jobs|Finished "
-    r"jobid|Provided cores|Rules claiming|Select jobs|The report is|Using (shell|workflow)|\[[A-Z][a-z]{2} |\s*$)"
+    r"^(Assuming unrestricted|Building DAG|Complete log|Conda environments: ignored|Elapsed time|"
+    r"Execute \d+ jobs|Finished jobid|"
+    r"Provided cores|Rules claiming|Select jobs|The report is|Using (shell|workflow)|\[[A-Z][a-z]{2} |\s*$)"
 )
 EVERY = 60  # seconds between lines where there is no terminal
 

@@ -71,6 +71,27 @@ class Embedder(nn.Module):
         return self
 
 
+class OwnModel(nn.Module):
+    """A user's network as this project's models are: images (B, C, H, W) in [0, 1] to unit-norm embeddings (B, D).
+
+    It stays in evaluation mode, whatever is asked: it is measured, not trained.
+    """
+
+    def __init__(self, network: nn.Module):
+        """Wrap a network that maps such images to embeddings (B, D) of any length."""
+        super().__init__()
+        self.network = network
+        self.train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images (B, C, H, W) in [0, 1]; the result (B, D) has unit norm."""
+        return F.normalize(self.network(images))
+
+    def train(self, mode: bool = True) -> "OwnModel":
+        """Keep evaluation mode."""
+        return super().train(False)
+
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # EfficientNet-Lite was trained on (pixel - 127) / 128 of pixels in [0, 255]: MEAN_RGB and STDDEV_RGB in tensorflow/tpu,
 # models/official/efficientnet/lite/efficientnet_lite_builder.py; its main.py resizes bilinearly, like our prepare.

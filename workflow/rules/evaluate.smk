@@ -17,6 +17,7 @@ rule evaluate:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/inference.py",
+            "stages/io/own_models.py",
         ],
     output:
         benign="results/{dataset}/{defense}/{seed}/benign.json",
@@ -63,6 +64,7 @@ rule attack:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/embeddings.py",
+            "stages/io/own_models.py",
         ],
     output:
         result="results/{dataset}/{defense}/{seed}/{attack}.json",

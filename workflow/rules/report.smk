@@ -18,6 +18,7 @@ rule gallery:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/embeddings.py",
+            "stages/io/own_models.py",
             "stages/io/pictures.py",
         ],
     output:
