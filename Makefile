@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICK := not browser and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
+.PHONY: setup reproduce plan ask prune zip test test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -21,6 +21,18 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 	$(RUN) python workflow/progress.py --cores $(CORES)
 	@cat reports/tables/main.md
 	@echo "The report is reports/index.html"
+
+plan: $(STAMP)  ## jobs, hours and disk of the configured matrix, before anything starts
+	@$(RUN) python workflow/plan.py
+
+ask: $(STAMP)  ## one table or one cell: make ask NAME=ablation, make ask NAME=digits/ca_tride/0/ltm
+	@$(RUN) python workflow/ask.py $(NAME) --cores $(CORES)
+
+prune: $(STAMP)  ## list what removed blocks left behind; DELETE=1 removes it
+	@$(RUN) python workflow/prune.py $(if $(DELETE),--delete)
+
+zip: $(STAMP)  ## the report as report.zip, which opens without the repository
+	@$(RUN) python workflow/bundle.py
 
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal

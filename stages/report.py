@@ -13,38 +13,12 @@ from stages.io.params import Params
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.core.tables import Row
     from stages.io.results import Model
 
 SCORE = ["dataset", "defense", "seed", "metric", "value"]
 HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # metrics.json, for `dvc metrics`
 
 Models = dict[str, dict[str, list["Model"]]]  # by dataset and defense, one per seed
-
-
-def table_rows(
-    block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: pd.DataFrame
-) -> list[Row]:
-    """The rows of one table block for one dataset."""
-    from stages.core.comparison import COLLAPSED, verdict
-    from stages.core.tables import Row, column
-    from stages.io.published import has_collapsed, lookup
-    from stages.io.results import estimated, mark
-
-    rows = []
-    for defense, row in block["rows"].items():
-        found = models.get(defense, [])
-        cells, printed, verdicts = {}, {}, {}
-        for name in block["columns"]:
-            cells[name] = estimated(found, name)
-            where = block.get("published")
-            printed[name] = lookup(published, where, dataset, row.get("published"), name) if where else None
-            slack = block.get("tolerance", 0) / 100 * column(name).span
-            verdicts[name] = verdict(printed[name], cells[name], slack)
-            if where and printed[name] is None and has_collapsed(published, where, dataset, row.get("published")):
-                verdicts[name] = COLLAPSED
-        rows.append(Row(row["label"], mark(found) if found else "", cells, printed, verdicts, defense))
-    return rows
 
 
 def report(params: Params) -> list[Path]:
@@ -54,6 +28,7 @@ def report(params: Params) -> list[Path]:
 
     from stages.core import tables
     from stages.io import page, published, results
+    from stages.io.rows import table_rows
 
     run, printed = params["run"], published.read()
     models: Models = results.read_models(run)

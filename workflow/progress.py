@@ -77,7 +77,8 @@ def show(bar: Progress, tasks: dict[str, Any], running: list[State]) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run Snakemake with some arguments; its exit status."""
-    command = [sys.executable, "-m", "snakemake", *arguments]
+    begin = [] if not arguments or arguments[0].startswith("-") else ["--"]  # or --quiet would take a target as a word
+    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "host", *begin, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
     console, counts = Console(stderr=True), [0, 0]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -113,4 +114,4 @@ def run(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run([*sys.argv[1:], "--quiet", "rules", "host"]))
+    sys.exit(run(sys.argv[1:]))

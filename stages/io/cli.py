@@ -79,6 +79,21 @@ def check_words(given: dict[str, Any], loaded: params.Params) -> None:
             raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")
 
 
+def cell(name: str, loaded: params.Params) -> tuple[str, str, int, str]:
+    """The words of a cell ``dataset/defense/seed/attack``, with benign for the attack where none is meant.
+
+    Raises:
+        UserError: it has another form, or a word is not a block of its section.
+    """
+    words = name.split("/")
+    if len(words) != 4 or not words[2].isdigit():
+        raise UserError(f"{name}: not a cell; write dataset/defense/seed/attack, or benign for the attack")
+    dataset, defense, seed, attack = words
+    given = {"dataset": dataset, "defense": defense, "seed": int(seed)}
+    check_words(given if attack == "benign" else given | {"attack": attack}, loaded)
+    return dataset, defense, int(seed), attack
+
+
 def first_process() -> bool:
     """Whether this process speaks and writes for its job: the only one, or the first of those torchrun started."""
     return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK") == "0"

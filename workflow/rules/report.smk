@@ -64,6 +64,7 @@ rule report:
             "stages/io/plotting.py",
             "stages/io/published.py",
             "stages/io/results.py",
+            "stages/io/rows.py",
         ],
     output:
         scores=report("reports/scores.csv", caption="../report/scores.rst", category="Scores"),
