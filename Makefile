@@ -4,10 +4,10 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
 # Marked tests have a target each.
-QUICK := not browser and not slow and not engines and not real and not conda and not slurm
+QUICK := not browser and not crate and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce plan ask prune zip test test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
+.PHONY: setup reproduce plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -34,12 +34,23 @@ prune: $(STAMP)  ## list what removed blocks left behind; DELETE=1 removes it
 zip: $(STAMP)  ## the report as report.zip, which opens without the repository
 	@$(RUN) python workflow/bundle.py
 
+crate: $(STAMP)  ## the finished run as a Workflow Run RO-Crate in logs/provenance/crate; snakemake does it by itself
+	@$(RUN) python workflow/crate.py
+
+export: $(STAMP)  ## one checkpoint with a model card and its data's licence note: make export MODEL=digits/ca_tride/0
+	@$(RUN) python workflow/export.py $(MODEL)
+
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
 
 test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
 	$(RUN) python -m pytest -m browser -rs
+
+test-crate: $(STAMP)  ## a run's RO-Crate by roc-validator, which wants an older rich: it has an environment of its own
+	test -x $(VENV)/crate/bin/python || $(PYTHON) -m venv $(VENV)/crate
+	$(VENV)/crate/bin/python -m pip install --quiet --disable-pip-version-check roc-validator==0.13.0 rocrate==0.16.0
+	$(RUN) python -m pytest -m crate -rs
 
 test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte identity across folders
 	$(RUN) python -m pytest -m slow
