@@ -30,14 +30,16 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     from stages.io import own_models
     from stages.io.data import central_crop, data_files, load_split
     from stages.io.embeddings import read_gallery
+    from stages.io.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
     own = params["defenses"][defense].get("model")
-    model = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
+    saved = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
+    model = in_precision(saved.requires_grad_(False), data_block["precision"], device, f"datasets.{dataset}.precision")
     folder = artifacts.result_dir(dataset, defense, seed)
     gallery_path, test = folder / "gallery.npy", load_split(dataset, "test")
     embeddings = read_gallery(gallery_path, len(test.labels), f"python -m stages.evaluate {dataset} {defense} {seed}")
-    gallery = Gallery(embeddings.to(device), torch.from_numpy(test.labels).to(device))
+    gallery = Gallery.of(embeddings.to(device), torch.from_numpy(test.labels).to(device))
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
 
     chosen, eps = ATTACKS[block["attack"]], block.get("eps_scale", 1) * data_block["eps"]

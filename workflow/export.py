@@ -65,8 +65,8 @@ One training; figures of another seed differ. SHA-256 of the weights: `{sha256}`
 
 ## Limits
 
-A study model. Robustness was measured against the nine attacks above with their step counts, not proven; an attacker with
-more steps or another aim may do better. A small `spread` raises ERS without protecting a ranking.
+A study model. Robustness was measured against the nine attacks above with their step counts, not proven; an attacker
+with more steps or another aim may do better. A small `spread` raises ERS without protecting a ranking.
 """
 
 

@@ -165,9 +165,7 @@ def to_dvc() -> str:
         PROVENANCE / stage / f"{words or 'all'}.json" for stage, _, words in (n.partition("@") for n in finished)
     ]
     if unknown := [record for record in records if not written(record)]:
-        sys.exit(
-            f"handover: {min(unknown)}: missing or damaged, so nobody knows what that job wrote; run `snakemake --forceall`"
-        )
+        sys.exit(f"handover: {min(unknown)}: missing, so nobody knows what that job wrote; run `snakemake -F`")
     refuse_edited([path for record in records for path in differs(record)])
     if copies:
         run("dvc", "repro", "--quiet", *copies)

@@ -91,24 +91,23 @@ def pictures_of_attacks():
     return [name for attack in shown for name in (f"{attack}.json", f"{attack}_examples.npy")]
 
 
-# What a rule's jobs ask a scheduler for: minutes for paper-sized data, and memory for so many float64 matrices of test
-# against test images as its ranking holds at once.
+# What a rule's jobs ask a scheduler for: minutes for paper-sized data. Ranking and attacks hold a chunk of distances at a
+# time, so memory hardly grows with the data.
 MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "gallery": 30, "report": 30}
-MATRICES = {"train": 3, "evaluate": 7}
+MEMORY = 6000  # MB
 
 
 def asks(rule):
     """`resources:` of a rule, for a scheduler: on one machine nothing is limited by them. A second attempt asks for
     twice the memory and time, and so on; gpu is asked for where the training profile trains on one."""
 
-    def mem_mb(wildcards, attempt):
-        images = config["datasets"][wildcards.dataset]["expected"]["test"]["images"] if rule in MATRICES else 0
-        return attempt * (4000 + MATRICES.get(rule, 0) * images**2 * 8 // 10**6)
-
     def gpu(wildcards):
         return 1 if config["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
 
-    asked = {"mem_mb": mem_mb, "runtime": lambda wildcards, attempt: attempt * MINUTES[rule]}
+    asked = {
+        "mem_mb": lambda wildcards, attempt: attempt * MEMORY,
+        "runtime": lambda wildcards, attempt: attempt * MINUTES[rule],
+    }
     return asked | ({"gpu": gpu} if rule in ("train", "evaluate", "attack") else {})
 
 
