@@ -79,6 +79,14 @@ def test_every_metric_leads_to_its_job(metric, job):
     assert page.origin(metric) == job
 
 
+def test_a_figure_leads_to_the_first_seed_that_has_it():
+    seeds = [{"seed": 3, "sources": {"benign": ()}}, {"seed": 5, "sources": {"benign": (), "es": ()}}]
+    anchor = page.anchors([{"dataset": "digits", "defense": "act", "seeds": seeds}])
+    assert anchor("digits", "act", "es_r") == "from-digits-act-5-es"
+    assert anchor("digits", "act", "nmi") == "from-digits-act-3-benign"
+    assert anchor("digits", "act", "ers") == anchor("digits", "act", "ltm") == "from-digits-act"
+
+
 def test_verdicts_are_counted_where_something_was_published():
     counted = tally(["match", "match", "differs", "not run", "no published value", "collapsed in the paper"])
     assert counted == {"match": 2, "differs": 1, "too few seeds": 0, "not run": 1}

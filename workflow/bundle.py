@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 PARTS = ("reports", "params.yaml", "logs")
-LEFT_OUT = {"benchmarks", "progress"}  # of logs/
+LEFT_OUT = {"benchmarks", "crate", "progress"}  # folders of logs/ that the page does not link
 DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -22,7 +22,7 @@ def files() -> list[Path]:
         path
         for path in found
         if not any(name.startswith(".") for name in path.parts)
-        and not (path.parts[0] == "logs" and path.parts[1] in LEFT_OUT)
+        and not (path.parts[0] == "logs" and LEFT_OUT & set(path.parts))
     )
 
 

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,21 @@ def provenance(models: Mapping[str, Mapping[str, list[Model]]], loaded: params.P
     ]
 
 
+def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
+    """A function of dataset, defense and metric: the id of the page's line on the file that the figure comes from.
+
+    With several seeds that of the first which has it; a score made of many files leads to all of them.
+    """
+    seeds = {(model["dataset"], model["defense"]): model["seeds"] for model in behind}
+
+    def anchor(dataset: str, defense: str, metric: str) -> str:
+        place, job = f"from-{dataset}-{defense}", origin(metric)
+        having = [found["seed"] for found in seeds[dataset, defense] if job in found["sources"]]
+        return f"{place}-{having[0]}-{job}" if having else place
+
+    return anchor
+
+
 def pictures(datasets: list[str]) -> list[dict[str, Any]]:
     """The attack galleries of some datasets; one that is not there is left out."""
     found = [artifacts.REPORTS / "gallery" / f"{dataset}.json" for dataset in datasets]
@@ -173,7 +188,7 @@ def _broken(heading: str) -> Markup:
     return Markup("{}<br><small>({}</small>").format(name, rest) if bracket else escape(name)
 
 
-def render(**content: object) -> str:
+def render(*, provenance: list[dict[str, Any]], **content: object) -> str:
     """The HTML page; style and script are put inside."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -185,10 +200,11 @@ def render(**content: object) -> str:
     environment.filters["fixed"] = lambda value, decimals: f"{value:.{decimals}f}"
     environment.filters["ticks"] = lambda text: Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))
     environment.filters["broken"] = _broken
-    environment.globals |= {"MARKS": MARKS, "DIRECTIONS": DIRECTIONS, "origin": origin, "group": tables.group}
+    environment.globals |= {"MARKS": MARKS, "DIRECTIONS": DIRECTIONS, "anchor": anchors(provenance)}
     return environment.get_template("index.html.j2").render(
         style=Markup((TEMPLATES / "page.css").read_text()),
         script=Markup((TEMPLATES / "page.js").read_text()),
         metrics=tables.COLUMNS,
+        provenance=provenance,
         **content,
     )

@@ -15,13 +15,15 @@ def table_rows(
     block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: pd.DataFrame
 ) -> list[Row]:
     """The rows of one table block for one dataset."""
+    where = block.get("published")
+    if where:  # all lookups are in these few rows
+        published = published[published["dataset"] == where["datasets"].get(dataset)]
     rows = []
     for defense, row in block["rows"].items():
         found = models.get(defense, [])
         cells, printed, verdicts = {}, {}, {}
         for name in block["columns"]:
             cells[name] = estimated(found, name)
-            where = block.get("published")
             printed[name] = lookup(published, where, dataset, row.get("published"), name) if where else None
             slack = block.get("tolerance", 0) / 100 * column(name).span
             verdicts[name] = verdict(printed[name], cells[name], slack)
