@@ -28,7 +28,7 @@ def objective(problem: Problem, *, sign: int) -> Values:
 
     def values(embeddings: Tensor, step: int) -> Tensor:
         to_candidate = plain_distance(embeddings, candidate)
-        through = sums(embeddings, rows, to_candidate, beyond=sign < 0, slope=True)
+        through = sums(embeddings, rows, to_candidate, beyond=sign < 0, slope=embeddings.requires_grad)
         total = summed_distances(embeddings, through)
         return sign * (through.number * to_candidate - total) / len(rows.points)
 
