@@ -1,8 +1,8 @@
 """Do lower number formats give the same tables? A study of digits in float32 and in bfloat16, on the CPU.
 
-Three runs in a temporary copy of the project: all in float32; the same models evaluated and attacked in bfloat16; models
-trained in bfloat16 and attacked in float32. Each figure is compared with the 95 % bootstrap interval of the first.
-TF32 exists on GPUs only: `python -m benchmarks.gpu` times it, its tables were not run.
+Three runs in a temporary copy of the project: all in float32; the same models evaluated and attacked in bfloat16;
+models trained in bfloat16 and attacked in float32. Each figure is compared with the 95 % bootstrap interval of the
+first. TF32 exists on GPUs only: `python -m benchmarks.gpu` times it, its tables were not run.
 
     python -m benchmarks.precision [cores]
 """

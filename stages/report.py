@@ -113,7 +113,7 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
     labels = labels_of(params)
     name = next((part["name"] for part in sections), "")
     panels = {part["dataset"]: part["rows"] for part in sections if part["name"] == name}
-    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels, params["run"]["datasets"])}
+    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels, labels, params["run"]["datasets"])}
     for data, found in models.items():
         for kind, write in (
             ("sub_scores", figures.sub_scores),
@@ -130,11 +130,14 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
 
 
 def labels_of(params: Params) -> dict[str, str]:
-    """What each defense is called: as in the first table that has it, else by its block's name."""
-    labels = {name: name for name in params["defenses"]}
-    for block in reversed(params["tables"].values()):
-        labels |= {name: row["label"] for name, row in block["rows"].items()}
-    return labels
+    """What each defense is called: as in the first table that has it, else by its block's name.
+
+    Their order, that of the tables and then of the blocks, gives each defense its colour and marker in the figures.
+    """
+    labels: dict[str, str] = {}
+    for block in params["tables"].values():
+        labels |= {name: row["label"] for name, row in block["rows"].items() if name not in labels}
+    return labels | {name: name for name in params["defenses"] if name not in labels}
 
 
 def blocks(params: Params) -> dict[str, str]:

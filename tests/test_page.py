@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages import report
 from stages.core.comparison import tally
 from stages.core.scores import SUB_SCORES
 from stages.io import artifacts, figures, page, params, published
@@ -102,7 +103,7 @@ def drawn(folder):
     rows = table_rows(LOADED["tables"]["main"], "cub", models, published.read())
     share = {"qa_plus": 1.0, "ltm": 1.0}
     return {
-        "tradeoff": figures.tradeoff(folder / "tradeoff", {"cub": rows}, ["cub"]),
+        "tradeoff": figures.tradeoff(folder / "tradeoff", {"cub": rows}, LABELS, ["cub"]),
         "sub_scores": figures.sub_scores(folder / "sub_scores", models, labels),
         "history": figures.history(folder / "history", models, labels),
         "readings": figures.readings(folder / "readings", models, labels),
@@ -139,6 +140,13 @@ def test_a_history_without_epochs_is_no_curve(tmp_path):
     empty = model(20)._replace(history=HISTORY.iloc[:0])
     assert not figures.history(tmp_path / "a", {"vanilla": [empty]}, LABELS)
     assert figures.history(tmp_path / "b", {"vanilla": [empty], "act": [model(20)]}, LABELS)
+
+
+def test_a_defense_has_one_name_and_one_place_in_every_figure():
+    labels = report.labels_of(LOADED)
+    assert list(labels)[:3] == ["vanilla", "est", "act"]
+    assert set(labels) == set(LOADED["defenses"])
+    assert (labels["hm"], labels["cap_only"]) == ("HM[S,LGA]", "CAP only")
 
 
 def test_names_of_figures_follow_the_run():

@@ -34,12 +34,18 @@ def _nothing(figure: Figure, what: str) -> None:
     figure.text(0.5, 0.5, f"not run: {what}", ha="center", va="center", color=INK)
 
 
-def tradeoff(path: Path, panels: Mapping[str, list[Row]], ran: list[str]) -> bool:
+def _place(defense: str, labels: Labels) -> int:
+    """Which colour and marker a defense has."""
+    return list(labels).index(defense)
+
+
+def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: list[str]) -> bool:
     """ERS against R@1: ours with both intervals, published points hollow, one panel per dataset."""
     with drawn(path, max(5.2, 3.3 * len(panels)), 4.2) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (dataset, rows) in zip(axes, panels.items(), strict=True):
-            for position, row in enumerate(rows):
+            for row in rows:
+                position = _place(row.defense, labels)
                 x, y = row.cells.get("recall_at_1"), row.cells.get("ers")
                 if x and y:
                     bars = {"xerr": _bar(x), "yerr": _bar(y), "capsize": 2, "elinewidth": 0.9}
@@ -52,8 +58,8 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], ran: list[str]) -> boo
             axis.set_xlabel("R@1 on clean images (%)")
             grid(axis, "both")
         axes[0].set_ylabel("ERS (%), higher is more robust")
-        for position, row in enumerate(next(iter(panels.values()), [])):
-            axes[0].plot([], [], linestyle="", label=row.label, **marks(position))
+        for row in next(iter(panels.values()), []):
+            axes[0].plot([], [], linestyle="", label=row.label, **marks(_place(row.defense, labels)))
         axes[0].scatter([], [], facecolors="none", edgecolors=INK, label="published (hollow)")
         legend(figure, axes[0])
     return any(row.cells.get("ers") for rows in panels.values() for row in rows)
@@ -79,7 +85,7 @@ def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
             for place, (name, bar) in enumerate(zip(SUB_SCORES, bars, strict=True)):
                 axis.plot([means[place]], [place], "|", color="#777777", markersize=11)
                 if bar:
-                    style = marks(list(models).index(defense))
+                    style = marks(_place(defense, labels))
                     axis.barh(place, bar.mean, height=0.62, color=style["color"], alpha=0.85)
                     axis.errorbar([bar.mean], [place], xerr=_bar(bar), color=INK, elinewidth=0.9)
                 axis.set_yticks(range(10), [column(name).heading for name in SUB_SCORES])
@@ -111,7 +117,7 @@ def history(path: Path, models: ByDefense, labels: Labels) -> bool:
         for axis, (name, label) in zip(axes, CURVES.items(), strict=True):
             for defense, tables in known.items():
                 by_epoch = pd.concat(tables).dropna(subset=[name]).groupby("epoch")[name]
-                mean, style = by_epoch.mean(), line(list(models).index(defense))
+                mean, style = by_epoch.mean(), line(_place(defense, labels))
                 axis.plot(mean.index + 1, mean, label=labels[defense], linewidth=1.5, **style)
                 if len(tables) > 1:
                     axis.fill_between(mean.index + 1, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.15)
@@ -168,15 +174,16 @@ def sweep(path: Path, models: ByDefense, labels: Labels, block: Mapping[str, Any
             return False
         axes = figure.subplots(1, len(found), squeeze=False)[0]
         for axis, (metric, by_defense) in zip(axes, found.items(), strict=True):
-            for position, (defense, cells) in enumerate(by_defense.items()):
+            for defense, cells in by_defense.items():
                 if cells:
-                    low = [_bar(cell)[0][0] for _, cell in cells]
-                    high = [_bar(cell)[1][0] for _, cell in cells]
-                    at, means = [at for at, _ in cells], [cell.mean for _, cell in cells]
-                    style = line(position) | marks(position)
-                    axis.errorbar(at, means, yerr=[low, high], label=labels[defense], capsize=2, markersize=4, **style)
+                    strengths, means = [at for at, _ in cells], [cell.mean for _, cell in cells]
+                    arms = [[_bar(cell)[side][0] for _, cell in cells] for side in (0, 1)]
+                    style = line(_place(defense, labels)) | marks(_place(defense, labels)) | {"markersize": 4}
+                    axis.errorbar(strengths, means, yerr=arms, label=labels[defense], capsize=2, **style)
             if block["sweep"] == "steps":
+                steps = sorted({at for cells in by_defense.values() for at, _ in cells})
                 axis.set_xscale("log", base=2)
+                axis.set_xticks(steps, [f"{value:g}" for value in steps])
             axis.set_xlabel("PGD steps" if block["sweep"] == "steps" else "eps (pixels in [0, 1])")
             axis.set_title(f"{column(metric).heading} ({column(metric).unit.partition(',')[0]})")
             grid(axis)

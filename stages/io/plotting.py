@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with any colour vision; lines and markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "p", "*")
 LINES = ("-", "--", "-.", ":")
 INK, FAINT = "#222222", "#b5b5b5"
 STYLE: Any = {
@@ -32,12 +32,12 @@ STYLE: Any = {
 
 
 def marks(position: int) -> dict[str, Any]:
-    """Colour and marker of the defense at a position of the run."""
+    """Colour and marker of the defense at a position, the same in every figure."""
     return {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[(position // 7 + position) % len(MARKERS)]}
 
 
 def line(position: int) -> dict[str, Any]:
-    """Colour and line style of the defense at a position of the run."""
+    """Colour and line style of the defense at a position, the same in every figure."""
     return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
 
 
