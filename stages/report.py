@@ -26,45 +26,26 @@ def report(params: Params) -> list[Path]:
     cli.limit_threads(1)
     import pandas as pd
 
-    from stages.core import tables
-    from stages.io import page, published, results
-    from stages.io.rows import table_rows
+    from stages.io import page, results
 
-    run, printed = params["run"], published.read()
+    run = params["run"]
     models: Models = results.read_models(run)
-    found = [model for by_defense in models.values() for seeds in by_defense.values() for model in seeds]
-    if not found:
-        first_words = " ".join(str(run[kind][0]) for kind in ("datasets", "defenses", "seeds"))
+    count = sum(len(found) for by_defense in models.values() for found in by_defense.values())
+    if not count:
+        words = " ".join(str(run[kind][0]) for kind in ("datasets", "defenses", "seeds"))
         raise UserError(
             f"{artifacts.RESULTS}: nothing of the run is there; run `snakemake --cores 8` or, for one model, "
-            f"`python -m stages.evaluate {first_words}` first"
+            f"`python -m stages.evaluate {words}` first"
         )
-    cli.log.info("read %d models", len(found))
+    cli.log.info("read %d models", count)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
-    sections, comparison = [], []
     with (
         artifacts.writing(*files) as (scores_path, headline_path, comparison_path, metrics_path, page_path),
         artifacts.replacing(reports / "tables") as table_folder,
         artifacts.replacing(reports / "figures") as figure_folder,
     ):
-        for name, block in params["tables"].items():
-            columns, intervals = block["columns"], block["intervals"]
-            by_dataset = {
-                dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
-                for dataset in datasets_of(block, run["datasets"])
-            }
-            cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
-            write_csv(pd.DataFrame(cells), table_folder / f"{name}.csv")
-            if "published" in block:
-                extra = {"table": name, "tolerance_percent": block["tolerance"]}
-                comparison += [extra | cell for cell in cells]
-            ran = [(f"{block['title']}: {data}{sample(models[data])}", by_dataset[data]) for data in models]
-            for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
-                shown = [write(heading, rows, columns, intervals) for heading, rows in ran]
-                (table_folder / f"{name}.{suffix}").write_text("\n".join(shown))
-            for dataset, rows in by_dataset.items():
-                sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
+        sections, comparison = write_tables(params, models, table_folder)
         drawn = draw(params, models, sections, figure_folder)
         scores = score_rows(models)
         write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
@@ -74,11 +55,11 @@ def report(params: Params) -> list[Path]:
         failed = [
             check
             for dataset, by_defense in models.items()
-            for defense, seeds in by_defense.items()
-            for model in seeds
+            for defense, found in by_defense.items()
+            for model in found
             for check in results.failed_checks(dataset, defense, model.seed, model)
         ]
-        first = [part for part in sections if part["name"] == next(iter(params["tables"]), None)]
+        first = [part for part in sections if part["name"] == next(iter(params["tables"]))]
         page_path.write_text(
             page.render(
                 run=run,
@@ -97,6 +78,35 @@ def report(params: Params) -> list[Path]:
     for check in failed:
         cli.log.info("look at %s %s %s %s: %s", *check)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
+
+
+def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write every table as csv, md and tex; what the page needs of each, and the rows of comparison.csv."""
+    import pandas as pd
+
+    from stages.core import tables
+    from stages.io import page, published
+    from stages.io.rows import table_rows
+
+    sections, comparison, printed = [], [], published.read()
+    for name, block in params["tables"].items():
+        columns, intervals = block["columns"], block["intervals"]
+        by_dataset = {
+            dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
+            for dataset in datasets_of(block, params["run"]["datasets"])
+        }
+        cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
+        write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
+        if "published" in block:
+            extra = {"table": name, "tolerance_percent": block["tolerance"]}
+            comparison += [extra | cell for cell in cells]
+        ran = [(f"{block['title']}: {data}{sample(models[data])}", by_dataset[data]) for data in models]
+        for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
+            shown = [write(heading, rows, columns, intervals) for heading, rows in ran]
+            (folder / f"{name}.{suffix}").write_text("\n".join(shown))
+        for dataset, rows in by_dataset.items():
+            sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
+    return sections, comparison
 
 
 def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder: Path) -> list[str]:

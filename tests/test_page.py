@@ -133,7 +133,8 @@ def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     assert not figures.readings(tmp_path / "c", {"vanilla": [model(20)]}, LABELS)
     block = LOADED["tables"]["steps_sweep"]
     assert not figures.sweep(tmp_path / "d", {"vanilla": [model(20)]}, LABELS, block, lambda name: 1.0)
-    assert len(list(tmp_path.iterdir())) == 8
+    assert not figures.tradeoff(tmp_path / "e", {}, LABELS, ["digits"])
+    assert len(list(tmp_path.iterdir())) == 10
 
 
 def test_a_history_without_epochs_is_no_curve(tmp_path):

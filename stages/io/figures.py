@@ -42,6 +42,9 @@ def _place(defense: str, labels: Labels) -> int:
 def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: list[str]) -> bool:
     """ERS against R@1: ours with both intervals, published points hollow, one panel per dataset."""
     with drawn(path, max(5.2, 3.3 * len(panels)), 4.2) as figure:
+        if not panels:
+            _nothing(figure, "no table")
+            return False
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (dataset, rows) in zip(axes, panels.items(), strict=True):
             for row in rows:
