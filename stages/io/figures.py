@@ -82,6 +82,7 @@ def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
             _nothing(figure, "the nine attacks of ERS")
             return False
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+        figure.set_layout_engine("constrained", h_pad=0.12)
         means = [pd.Series([bar.mean for bars in shown.values() if (bar := bars[i])]).mean() for i in range(10)]
         for axis, (defense, bars) in zip(axes, shown.items(), strict=False):
             grid(axis, "x")
