@@ -30,6 +30,8 @@ onstart:
 onsuccess:
     reserved.close()
     shell("{sys.executable} workflow/handover.py dvc || true")
+    shell("{sys.executable} workflow/crate.py > /dev/null || true")
+    print("The report is reports/index.html", file=sys.stderr)
 
 
 onerror:

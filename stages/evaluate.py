@@ -19,13 +19,14 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     import torch
 
     from stages.core import metrics
-    from stages.io import checkpoints
+    from stages.io import own_models
     from stages.io.data import central_crop, data_files, load_split
     from stages.io.inference import embed_split
     from stages.io.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    saved = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    own = params["defenses"][defense].get("model")
+    saved = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
     model = in_precision(saved.requires_grad_(False), block["precision"], device, f"datasets.{dataset}.precision")
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)

@@ -39,6 +39,8 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.io.precision import in_precision
 
     require_valid(dataset)
+    if "model" in block:
+        return adopt(block["model"], dataset, defense, seed, data_block["crop"])
     learn, test = load_split(dataset, "train"), load_split(dataset, "test")
     cli.log.info("read %d training images of %s", len(learn.rows), dataset)
     architecture = checkpoints.Architecture(
@@ -96,6 +98,37 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         checkpoints.save(model, architecture, model_path)
         table = pd.DataFrame(history, columns=[*EpochRow._fields, "recall_at_1"])  # a header even without epochs
         table.to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
+    return list(outputs)
+
+
+def adopt(own: Params, dataset: str, defense: str, seed: int, crop: int) -> list[Path]:
+    """Write a user's model as if it had been trained here, with a history of no epochs."""
+    import pandas as pd
+    import torch
+
+    from stages.core.defenses.own import own as width
+    from stages.core.training import EpochRow, TrainingError
+    from stages.io import own_models
+    from stages.io.data import central_crop, load_split
+
+    test = load_split(dataset, "test")
+    folder = artifacts.model_dir(dataset, defense, seed)
+    outputs = (folder / "model.safetensors", folder / "history.csv")
+    with artifacts.writing(*outputs) as (model_path, history_path):
+        if "import" in own:
+            network = own_models.build(own["import"])
+            try:
+                cli.log.info(
+                    "%s gives embeddings of %d",
+                    own["import"],
+                    width(network, central_crop(test, torch.arange(2), crop)),
+                )
+            except TrainingError as error:
+                raise UserError(f"{own['import']}: {error}") from None
+            own_models.save(network, own, model_path)
+        else:
+            own_models.copy(own, test.pixels.shape[3], crop, model_path)
+        pd.DataFrame(columns=[*EpochRow._fields, "recall_at_1"]).to_csv(history_path, index=False, lineterminator="\n")
     return list(outputs)
 
 

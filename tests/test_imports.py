@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("prepare", "validate", "train", "evaluate", "attack", "report")
+STAGES = ("prepare", "validate", "train", "evaluate", "attack", "gallery", "report")
 # Carry values between the command line, params.yaml, files and the computation. Not declared, or every new message
 # would retrain everything: a change of theirs that is meant to alter results needs `snakemake --forceall`.
 PLUMBING = {

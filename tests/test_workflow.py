@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = {"prepare", "validate", "train", "evaluate", "attack", "report"}
+STAGES = {"prepare", "validate", "train", "evaluate", "attack", "gallery", "report"}
 
 
 @pytest.fixture
@@ -69,10 +69,18 @@ def test_snakemakes_report_shows_tables_and_figures_with_captions(tiny):
     tiny.run("snakemake", "--cores", "2")
     tiny.run("snakemake", "--report", "report.html")
     page = (tiny.folder / "report.html").read_text()
-    for name in ("scores.csv", "comparison.csv", "main.md", "main.csv", "main.tex", "history_digits.svg"):
+    for name in (
+        "scores.csv",
+        "comparison.csv",
+        "main.md",
+        "main.csv",
+        "main.tex",
+        "history_digits.svg",
+        "tradeoff.png",
+    ):
         assert f'"{name}"' in page, name
     for caption in (tiny.folder / "workflow/report").glob("*.rst"):
         words = caption.read_text().split(":")[0].split("``")[0].split()
         assert " ".join(words) in " ".join(page.split()), caption.name
-    for category in ("Scores", "Tables", "Training", "Paper versus ours"):
+    for category in ("Scores", "Tables", "Figures", "Paper versus ours"):
         assert f'"{category}"' in page, category

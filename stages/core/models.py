@@ -72,6 +72,27 @@ class Embedder(nn.Module):
         return self
 
 
+class OwnModel(nn.Module):
+    """A user's network as this project's models are: images (B, C, H, W) in [0, 1] to unit-norm embeddings (B, D).
+
+    It stays in evaluation mode, whatever is asked: it is measured, not trained.
+    """
+
+    def __init__(self, network: nn.Module):
+        """Wrap a network that maps such images to embeddings (B, D) of any length."""
+        super().__init__()
+        self.network = network
+        self.train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images (B, C, H, W) in [0, 1]; the result (B, D) has unit norm."""
+        return F.normalize(self.network(images))
+
+    def train(self, mode: bool = True) -> "OwnModel":
+        """Keep evaluation mode."""
+        return super().train(False)
+
+
 class Bfloat16(nn.Module):
     """An embedder whose matrix products and convolutions compute in bfloat16; all else stays float32."""
 

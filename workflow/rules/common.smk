@@ -3,6 +3,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from stages.io import artifacts
 from stages.io import params as parameters
 from stages.io.errors import UserError
 from workflow import handover
@@ -73,9 +74,26 @@ def of_all_models(root, names):
     return expand(pattern, root=root, dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"], name=names)
 
 
+def pictured(root, names):
+    """For a dataset, files of every defense's model of the first seed, whose attacks the report shows pictures of."""
+
+    def files(wildcards):
+        run = config["run"]
+        folders = [f"{root}/{wildcards.dataset}/{defense}/{run['seeds'][0]}" for defense in run["defenses"]]
+        return [f"{folder}/{name}" for folder in folders for name in names]
+
+    return files
+
+
+def pictures_of_attacks():
+    """Names of the files that the gallery reads for each attack it shows."""
+    shown = [attack for attack in config["gallery"]["attacks"] if attack in config["run"]["attacks"]]
+    return [name for attack in shown for name in (f"{attack}.json", f"{attack}_examples.npy")]
+
+
 # What a rule's jobs ask a scheduler for: minutes for paper-sized data. Ranking and attacks hold a chunk of distances at a
 # time, so memory hardly grows with the data.
-MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "report": 30}
+MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "gallery": 30, "report": 30}
 MEMORY = 6000  # MB
 
 

@@ -17,6 +17,7 @@ rule evaluate:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/inference.py",
+            "stages/io/own_models.py",
             "stages/io/precision.py",
         ],
     output:
@@ -65,6 +66,8 @@ rule attack:
             "stages/core/seeding.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
+            "stages/io/embeddings.py",
+            "stages/io/own_models.py",
             "stages/io/precision.py",
         ],
     output:

@@ -26,6 +26,7 @@ rule train:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/inference.py",
+            "stages/io/own_models.py",
             "stages/io/precision.py",
             "stages/io/processes.py",
             "stages/io/weights.py",
