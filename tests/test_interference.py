@@ -104,13 +104,19 @@ def test_a_missing_remote_is_named(study):
     assert (study.folder / "data" / "digits" / "images.npy").exists()
 
 
+def replace(path, content):
+    """Write a file as an editor does: what DVC keeps is the same file, read-only for all but root, and must stay."""
+    path.unlink()
+    path.write_bytes(content)
+
+
 @pytest.mark.engines
 def test_results_edited_by_hand_are_never_taken_for_results(study):
     run_snakemake(study)
     lock = (study.folder / "dvc.lock").read_bytes()
     path = study.folder / "results" / "digits" / "act" / "0" / "es.json"
     original = path.read_bytes()
-    path.write_bytes(original.replace(b'"queries"', b'"queries" '))
+    replace(path, original.replace(b'"queries"', b'"queries" '))
     asked = study.run("snakemake", "--cores", "1", check=False)
     assert asked.returncode == 1
     assert asked.stderr.count("\n") <= 3
@@ -131,11 +137,11 @@ def test_results_edited_by_hand_are_never_taken_for_results(study):
 
     # A first hand-over, with nothing in dvc.lock to compare with, refuses as well.
     (study.folder / "dvc.lock").unlink()
-    path.write_bytes(original + b"\n")
+    replace(path, original + b"\n")
     refused = handover(study, "dvc", check=False)
     assert refused.returncode == 1
     assert not (study.folder / "dvc.lock").exists()
-    path.write_bytes(original)
+    replace(path, original)
     (study.folder / "logs" / "provenance" / "attack" / "digits-act-0-es.json").unlink()
     refused = handover(study, "dvc", check=False)
     assert "digits-act-0-es.json: missing" in refused.stderr
