@@ -136,22 +136,20 @@ def attacks(model: Embedder, case: Case, gallery_size: int) -> None:
     rows = F.normalize(torch.randn(gallery_size, case.dimension) + torch.randn(case.dimension))
     gallery, items = Gallery.of(rows, labels), torch.arange(0, gallery_size, gallery_size // BATCH)[:BATCH]
     moved = F.normalize(rows[items] + 0.02 * torch.randn(BATCH, case.dimension))
+    timed: list[Callable[[], object]] = [partial(step_of_the_floor, model, images)]
+    for chosen in (ATTACKS[name] for name in STANDARD_ATTACKS):
+        draws = [generator(0, int(item)) for item in items]
+        problem = Problem(gallery, items, chosen.select(gallery, items, draws))
+        timed += [
+            partial(value_and_gradient, chosen.objective(problem), moved),
+            partial(targets_and_ranks, chosen, problem, draws, moved),
+        ]
+    floor, *rest = fastest(case.rounds, *timed)
     print(f"\n| attack, gallery of {gallery_size} | floor, ms a step | objective, ms a step | targets and ranks, ms | "
           "times the floor |\n| --- | --- | --- | --- | --- |")  # fmt: skip
-    for name in STANDARD_ATTACKS:
-        chosen = ATTACKS[name]
-        draws = [generator(0, name, int(item)) for item in items]
-        problem = Problem(gallery, items, chosen.select(gallery, items, draws))
-        values = chosen.objective(problem)
-
-        floor, added, around = fastest(
-            case.rounds,
-            partial(step_of_the_floor, model, images),
-            partial(value_and_gradient, values, moved),
-            partial(targets_and_ranks, chosen, problem, draws, moved),
-        )
+    for name, added, around in zip(STANDARD_ATTACKS, rest[::2], rest[1::2], strict=True):
         total = (ATTACK_STEPS * (floor + added) + around) / (ATTACK_STEPS * floor)
-        print(f"| {name} | {1e3 * floor:.1f} | {1e3 * added:.1f} | {1e3 * around:.1f} | {total:.2f} |", flush=True)
+        print(f"| {name} | {1e3 * floor:.1f} | {1e3 * added:.1f} | {1e3 * around:.1f} | {total:.3f} |", flush=True)
 
 
 def whole_attacks(model: Embedder, case: Case, gallery_size: int) -> None:
