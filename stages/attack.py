@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.errors import UserError
 from stages.io.params import Params
 from stages.io.params import attack as attack_block
@@ -34,12 +34,17 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     from stages.core.attacks.base import Gallery, Problem
     from stages.core.seeding import generator
     from stages.io import checkpoints
-    from stages.io.data import central_crop, data_files, load_split
+    from stages.io.data import central_crop, load_split, validated
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
     model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
     folder = artifacts.result_dir(dataset, defense, seed)
-    gallery_path = artifacts.require(folder / "gallery.npy", f"python -m stages.evaluate {dataset} {defense} {seed}")
+    benign_path, gallery_path = folder / "benign.json", folder / "gallery.npy"
+    command = f"python -m stages.evaluate {dataset} {defense} {seed}"
+    benign = seals.load(benign_path, command)
+    inputs = artifacts.hashes(model_path) | validated(dataset)
+    seals.check_inputs(benign, benign_path, command, inputs)
+    seals.check_beside(benign, benign_path, command, gallery_path.name)
     test = load_split(dataset, "test")
     gallery = Gallery(load_gallery(gallery_path, len(test.labels)).to(device), torch.from_numpy(test.labels).to(device))
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
@@ -73,13 +78,14 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     report = summary(table, list(result.after)) | {
         "attack": attack,
         "eps": eps,
-        "inputs": artifacts.hashes(model_path, gallery_path, *data_files(dataset)),
+        "inputs": inputs | artifacts.hashes(gallery_path),
     }
     outputs = (folder / f"{attack}.json", folder / f"{attack}.parquet", folder / f"{attack}_examples.npy")
     with artifacts.writing(*outputs) as (json_path, parquet_path, examples_path):
-        artifacts.dump_json(report, json_path)
         table.to_parquet(parquet_path, index=False)
         np.save(examples_path, np.stack(pictures).astype(np.float32))
+        beside = {outputs[1].name: parquet_path, outputs[2].name: examples_path}
+        seals.dump(report, json_path, beside)
     return list(outputs)
 
 
@@ -92,11 +98,10 @@ def load_gallery(path: Path, count: int) -> torch.Tensor:
     import numpy as np
     import torch
 
-    try:
-        embeddings = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and evaluate again") from None
-    if not isinstance(embeddings, np.ndarray) or embeddings.ndim != 2 or len(embeddings) != count:
+    from stages.io.data import read_array
+
+    embeddings = read_array(path, "evaluate again")
+    if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != count:
         raise UserError(f"{path}: does not hold one embedding for each of {count} test images; evaluate again")
     return torch.from_numpy(embeddings)
 

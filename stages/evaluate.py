@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
 
@@ -20,11 +20,12 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
 
     from stages.core import metrics
     from stages.io import checkpoints
-    from stages.io.data import central_crop, data_files, load_split
+    from stages.io.data import central_crop, load_split, validated
     from stages.io.inference import embed_split
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
     model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    inputs = artifacts.hashes(model_path) | validated(dataset)
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)
     cli.log.info("read %s and %d test images", model_path, len(labels))
@@ -50,12 +51,12 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     report = {
         "metrics": values,
         "queries": len(labels),
-        "inputs": artifacts.hashes(model_path, *data_files(dataset)),
+        "inputs": inputs,
     }
     with artifacts.writing(*outputs) as (benign_path, table_path, gallery_path):
-        artifacts.dump_json(report, benign_path)
         table.to_parquet(table_path, index=False)
         np.save(gallery_path, embeddings.numpy().astype(np.float32))
+        seals.dump(report, benign_path, {"benign.parquet": table_path, "gallery.npy": gallery_path})
     return list(outputs)
 
 

@@ -33,10 +33,10 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.core.training import EpochRow, Setting, TrainingError
     from stages.core.training import train as epochs
     from stages.io import checkpoints, processes, weights
-    from stages.io.data import batch_buffer, central_crop, load_split, random_crop
+    from stages.io.data import batch_buffer, central_crop, load_split, random_crop, validated
     from stages.io.inference import embed_split
 
-    require_valid(dataset)
+    validated(dataset)
     learn, test = load_split(dataset, "train"), load_split(dataset, "test")
     cli.log.info("read %d training images of %s", len(learn.rows), dataset)
     architecture = checkpoints.Architecture(
@@ -98,21 +98,6 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         table = pd.DataFrame(history, columns=[*EpochRow._fields, "recall_at_1"])  # a header even without epochs
         table.to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
     return list(outputs)
-
-
-def require_valid(dataset: str) -> None:
-    """Refuse to train on data that great-expectations has not passed.
-
-    Raises:
-        UserError: validation is missing, failed, or was of other files.
-    """
-    command = f"python -m stages.validate {dataset}"
-    path = artifacts.data_dir(dataset) / "validation.json"
-    report = artifacts.load_json(path, command, "success", "inputs")
-    folder = artifacts.data_dir(dataset)
-    now = artifacts.hashes(folder / "images.npy", folder / "manifest.parquet")
-    if not report["success"] or report["inputs"] != now:
-        raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.errors import UserError
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
@@ -147,7 +147,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
         raise UserError(f"{manifest_path}: {describe(failed[0])}{more}; mend the data or datasets.{dataset}")
     report = {"success": True, "expectations": results, "inputs": artifacts.hashes(images_path, manifest_path)}
     with artifacts.writing(output) as (draft,):
-        artifacts.dump_json(report, draft)
+        seals.dump(report, draft)
     return [output]
 
 

@@ -1,5 +1,6 @@
 """Models on disk: safetensors with the architecture in the header, so a checkpoint explains itself."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import torch
 
 from stages.core.models import BACKBONES, Embedder
 from stages.io import artifacts
-from stages.io.errors import UserError
+from stages.io.errors import UserError, reason
 
 
 class Architecture(NamedTuple):
@@ -33,10 +34,11 @@ def build(architecture: Architecture) -> Embedder:
 
 def save(model: Embedder, architecture: Architecture, path: Path) -> None:
     """Write the weights and the architecture; equal weights give equal bytes."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, path, metadata={"architecture": encode(architecture)})
+    # Written by Python, whose errors on a full disk are the ones that all stages report.
+    path.write_bytes(serialise(weights, metadata={"architecture": encode(architecture)}))
 
 
 def encode(architecture: Architecture) -> str:
@@ -44,6 +46,19 @@ def encode(architecture: Architecture) -> str:
     import json
 
     return json.dumps(architecture._asdict(), sort_keys=True)
+
+
+def check_shapes(architecture: Architecture, found: Mapping[str, Sequence[int]]) -> None:
+    """Refuse tensors that are not those of ``architecture``, before memory is taken for either.
+
+    Raises:
+        ValueError: names the first.
+    """
+    with torch.device("meta"):
+        wanted = {name: list(value.shape) for name, value in build(architecture).state_dict().items()}
+    for name in sorted({*wanted, *found}):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{name} has shape {found.get(name)} instead of {wanted.get(name)}")
 
 
 def load(path: Path, made_by: str) -> Embedder:
@@ -54,17 +69,19 @@ def load(path: Path, made_by: str) -> Embedder:
     """
     import json
 
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     artifacts.require(path, made_by)
     try:
         with safe_open(path, framework="pt") as file:
             architecture = Architecture(**json.loads(file.metadata()["architecture"]))
+            check_shapes(architecture, {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         with torch.random.fork_rng(devices=[]):
             model = build(architecture)
         model.load_state_dict(weights)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        problem = str(error).split("\n")[0]
-        raise UserError(f"{path}: damaged ({problem}); delete it and run `{made_by}`") from None
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise ValueError("weights that are not finite")
+    except Exception as error:  # a header from elsewhere can say anything of the architecture
+        raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{made_by}`") from None
     return model.eval()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages.io import artifacts, params
-from stages.io.errors import UserError, choose
+from stages.io.errors import UserError, choose, printable
 
 if TYPE_CHECKING:
     import torch
@@ -58,9 +58,20 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     except UserError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:
-        sys.exit(f"{name}: {error.filename or 'files'}: {error.strerror or error}; nothing was left half-written")
+        place = printable(str(error.filename or "files"))
+        sys.exit(f"{name}: {place}: {error.strerror or error}; nothing was left half-written")
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        sys.exit(f"{name}: out of memory; give it more, or lower `pairs_per_batch` or `attack_batch` in {params.FILE}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted")
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error means that there is no memory left: torch says so in a RuntimeError."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 def check_words(given: dict[str, Any], loaded: params.Params) -> None:

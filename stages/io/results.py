@@ -11,12 +11,13 @@ from stages.core.metrics import is_collapsed
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Figure, ars_reconstructed, ers
 from stages.core.seeding import seed_of
 from stages.core.stats import resampled_means
-from stages.io import artifacts
+from stages.io import artifacts, seals
 from stages.io.errors import UserError, reason
 
 RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
 # sub-scores that the exact readings replace, and where they come from
 EXACT = {"es_d": "es_d:es_exact", "es_r": "es_r:es_exact", "ltm": "ltm:ltm_exact", "gtm": "gtm:gtm_exact"}
+HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
 SHRUNK_BELOW = 0.1  # a spread under this is marked: ERS rewards shrinking
 
 
@@ -54,6 +55,19 @@ def read_table(path: Path, command: str) -> pd.DataFrame:
         raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{command}`") from None
 
 
+def read_history(path: Path, command: str) -> pd.DataFrame:
+    """Read a training history: one row per epoch, numbers only.
+
+    Raises:
+        UserError: it is missing, damaged or cut short.
+    """
+    history = read_table(path, command)
+    numbers = all(kind.kind in "iuf" for kind in history.dtypes) or not len(history)
+    if not set(HISTORY) <= set(history) or not numbers or list(history["epoch"]) != list(range(len(history))):
+        raise UserError(f"{path}: damaged (not one row of numbers per epoch); delete it and run `{command}`")
+    return history
+
+
 class Queries(NamedTuple):
     """Per-query values by metric: benign ones of all queries, and those of the attacked queries before and after."""
 
@@ -72,11 +86,15 @@ def read_queries(
     """
     words = f"{dataset} {defense} {seed}"
     folder, command = artifacts.result_dir(dataset, defense, seed), f"python -m stages.evaluate {words}"
+    path = folder / "benign.json"
+    seals.check_beside(seals.load(path, command), path, command, "benign.parquet")
     benign = read_table(folder / "benign.parquet", command).drop(columns="image_id")
     before, after, checks = {}, {}, {}
     for attack in attacks:
         command = f"python -m stages.attack {words} {attack}"
-        report = artifacts.load_json(folder / f"{attack}.json", command, "metrics", "checks")
+        path = folder / f"{attack}.json"
+        report = seals.load(path, command, "metrics", "checks")
+        seals.check_beside(report, path, command, f"{attack}.parquet")
         table = read_table(folder / f"{attack}.parquet", command)
         checks[attack] = report["checks"]
         for metric in report["metrics"]:
@@ -93,9 +111,9 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     """
     words = f"{dataset} {defense} {seed}"
     folder = artifacts.model_dir(dataset, defense, seed)
-    history = read_table(folder / "history.csv", f"python -m stages.train {words}")
+    history = read_history(folder / "history.csv", f"python -m stages.train {words}")
     folder = artifacts.result_dir(dataset, defense, seed)
-    benign = artifacts.load_json(folder / "benign.json", f"python -m stages.evaluate {words}", "metrics")["metrics"]
+    benign = seals.load(folder / "benign.json", f"python -m stages.evaluate {words}", "metrics")["metrics"]
     queries, checks = read_queries(dataset, defense, seed, attacks)
 
     spread = benign["spread"]
