@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICK := not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
+.PHONY: setup reproduce test test-slow test-engines test-real test-conda test-slurm fuzz rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -41,6 +41,9 @@ test-conda: $(STAMP)  ## the tiny study through --use-conda: conda on the path, 
 test-slurm: $(STAMP)  ## the tiny study on a one-node Slurm, which the folder that CA_TRIDE_TEST_TOOLS names sets up
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
 	$(RUN) python -m pytest -m slurm
+
+fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test draws a few
+	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/test_hostile.py tests/test_hostile_archives.py tests/test_hostile_files.py
 
 rulegraph: $(STAMP)  ## redraw the picture of the graph in the README; needs graphviz
 	$(RUN) snakemake --rulegraph --quiet all | dot -Tsvg > docs/rulegraph.svg

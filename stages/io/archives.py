@@ -25,7 +25,7 @@ DAMAGE = (
 )
 SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip")
 # Images hardly compress and lists of them tenfold; what swells beyond this is a decompression bomb.
-LARGEST_RATIO, HARMLESS = 100, 256 << 20  # contents may be so many times the archive, or so many bytes
+LARGEST_RATIO, HARMLESS = 100, 64 << 20  # contents may be so many times the archive, or so many bytes
 HEADER = 512  # what an entry costs besides its contents, so that a billion empty files count too
 LONGEST_NAME = 1 << 16  # bytes that a tar spends on one entry's long name or extended header, which is read whole
 NAMING = (
