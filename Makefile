@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICK := not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slow test-engines test-real test-conda test-slurm fuzz rulegraph lint clean
+.PHONY: setup reproduce test test-slow test-engines test-real test-conda test-slurm fuzz lock licences rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -44,6 +44,14 @@ test-slurm: $(STAMP)  ## the tiny study on a one-node Slurm, which the folder th
 
 fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test draws a few
 	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/test_hostile.py tests/test_hostile_archives.py tests/test_hostile_files.py
+
+lock: constraints.txt  ## rewrite requirements.lock, the same versions with hashes of their files; needs uv
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --constraint constraints.txt --all-extras pyproject.toml \
+		--output-file requirements.lock
+
+licences: $(STAMP)  ## rewrite docs/licences.md
+	$(VENV)/bin/python workflow/licences.py > docs/licences.md
 
 rulegraph: $(STAMP)  ## redraw the picture of the graph in the README; needs graphviz
 	$(RUN) snakemake --rulegraph --quiet all | dot -Tsvg > docs/rulegraph.svg
