@@ -46,7 +46,9 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     seals.check_inputs(benign, benign_path, command, inputs)
     seals.check_beside(benign, benign_path, command, gallery_path.name)
     test = load_split(dataset, "test")
-    gallery = Gallery(load_gallery(gallery_path, len(test.labels)).to(device), torch.from_numpy(test.labels).to(device))
+    gallery = Gallery(
+        load_gallery(gallery_path, len(test.labels), command).to(device), torch.from_numpy(test.labels).to(device)
+    )
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
 
     chosen, eps = ATTACKS[block["attack"]], data_block["eps"]
@@ -89,7 +91,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     return list(outputs)
 
 
-def load_gallery(path: Path, count: int) -> torch.Tensor:
+def load_gallery(path: Path, count: int, command: str) -> torch.Tensor:
     """Clean embeddings (N, D) written by evaluate.
 
     Raises:
@@ -100,9 +102,9 @@ def load_gallery(path: Path, count: int) -> torch.Tensor:
 
     from stages.io.data import read_array
 
-    embeddings = read_array(path, "evaluate again")
+    embeddings = read_array(path, f"run `{command}`")
     if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != count:
-        raise UserError(f"{path}: does not hold one embedding for each of {count} test images; evaluate again")
+        raise UserError(f"{path}: does not hold one embedding for each of {count} test images; run `{command}`")
     return torch.from_numpy(embeddings)
 
 

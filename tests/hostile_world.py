@@ -54,7 +54,8 @@ class Watch:
             yield
         finally:
             self.on = False
-        assert [one for one in self.seen if not (starts and one[0] in STARTS)] == []
+        harmful = [one for one in self.seen if not (starts and one[0] in STARTS)]
+        assert not harmful, harmful
 
 
 WATCH = Watch()

@@ -107,7 +107,7 @@ def unpack(archive: Path, folder: Path) -> None:
     except DAMAGE as error:
         raise UserError(f"{archive}: not a readable archive ({reason(error)}); download it again") from None
     except OSError as error:
-        if error.errno is not None:  # the disk's own complaint: full, read-only
+        if error.errno not in (None, errno.EINVAL):  # the disk's own complaint: full, read-only
             raise
         raise UserError(f"{archive}: not a readable archive ({reason(error)}); download it again") from None
 

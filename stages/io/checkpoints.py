@@ -1,10 +1,13 @@
 """Models on disk: safetensors with the architecture in the header, so a checkpoint explains itself."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from stages.core.models import BACKBONES, Embedder
 from stages.io import artifacts
@@ -33,19 +36,37 @@ def build(architecture: Architecture) -> Embedder:
 
 
 def save(model: Embedder, architecture: Architecture, path: Path) -> None:
-    """Write the weights and the architecture; equal weights give equal bytes."""
+    """Write the weights, the architecture and a hash of the weights; equal weights give equal bytes.
+
+    Raises:
+        UserError: a weight is NaN or infinite, so there is no model to keep.
+    """
     from safetensors.torch import save as serialise
 
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    if not finite(weights):
+        raise UserError("training ended with weights that are not finite; lower learning_rate")
     # Written by Python, whose errors on a full disk are the ones that all stages report.
-    path.write_bytes(serialise(weights, metadata={"architecture": encode(architecture)}))
+    path.write_bytes(serialise(weights, metadata={"architecture": encode(architecture, digest(weights))}))
 
 
-def encode(architecture: Architecture) -> str:
-    """The architecture as one string: safetensors orders several header entries at random."""
-    import json
+def finite(weights: Mapping[str, Tensor]) -> bool:
+    """Whether there is no NaN or infinity."""
+    return all(bool(value.isfinite().all()) for value in weights.values())
 
-    return json.dumps(architecture._asdict(), sort_keys=True)
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and bytes: what safetensors itself does not check."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(name.encode())
+        total.update(weights[name].contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def encode(architecture: Architecture, weights_sha256: str) -> str:
+    """Architecture and hash as one string: safetensors orders several header entries at random."""
+    return json.dumps(architecture._asdict() | {"weights_sha256": weights_sha256}, sort_keys=True)
 
 
 def check_shapes(architecture: Architecture, found: Mapping[str, Sequence[int]]) -> None:
@@ -67,21 +88,21 @@ def load(path: Path, made_by: str) -> Embedder:
     Raises:
         UserError: the file is missing, damaged, or does not fit its own description.
     """
-    import json
-
     from safetensors import safe_open
 
     artifacts.require(path, made_by)
     try:
         with safe_open(path, framework="pt") as file:
-            architecture = Architecture(**json.loads(file.metadata()["architecture"]))
+            described = json.loads(file.metadata()["architecture"])
+            promised = described.pop("weights_sha256")
+            architecture = Architecture(**described)
             check_shapes(architecture, {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         with torch.random.fork_rng(devices=[]):
             model = build(architecture)
         model.load_state_dict(weights)
-        if not all(bool(value.isfinite().all()) for value in weights.values()):
-            raise ValueError("weights that are not finite")
+        if digest(weights) != promised or not finite(weights):
+            raise ValueError("weights that are not those that were saved")
     except Exception as error:  # a header from elsewhere can say anything of the architecture
         raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{made_by}`") from None
     return model.eval()

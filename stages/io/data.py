@@ -47,11 +47,15 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: it is damaged or not such an array.
     """
-    remedy = "prepare the dataset again"
-    pixels = read_array(path, remedy, memory_map=True)
+    pixels = read_array(path, remedy(path), memory_map=True)
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or 0 in pixels.shape or pixels.shape[3] not in (1, 3):
-        raise UserError(f"{path}: not a uint8 array of shape (N, H, W, 1 or 3); delete it and {remedy}")
+        raise UserError(f"{path}: not a uint8 array of shape (N, H, W, 1 or 3); delete it and {remedy(path)}")
     return pixels
+
+
+def remedy(path: Path) -> str:
+    """How to make a file of a prepared dataset anew."""
+    return f"run `python -m stages.prepare {path.parent.name}`"
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -64,15 +68,13 @@ def read_manifest(path: Path) -> pd.DataFrame:
         manifest = pd.read_parquet(path)
         kinds = {str(column): kind.kind for column, kind in manifest.dtypes.items()}
     except Exception as error:  # pyarrow raises its own family of errors
-        raise UserError(f"{path}: damaged ({reason(error)}); delete it and prepare the dataset again") from None
+        raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy(path)}") from None
     for column in COLUMNS:
         if column not in kinds or list(manifest.columns).count(column) > 1:
-            raise UserError(f"{path}: no column {column!r}; delete it and prepare the dataset again")
+            raise UserError(f"{path}: no column {column!r}; delete it and {remedy(path)}")
         if (kinds[column] in "iu") != (column in NUMBERS):
-            wanted = "whole numbers" if column in NUMBERS else "texts"
-            raise UserError(
-                f"{path}: column {column!r} does not hold {wanted}; delete it and prepare the dataset again"
-            )
+            kind = "whole numbers" if column in NUMBERS else "texts"
+            raise UserError(f"{path}: column {column!r} does not hold {kind}; delete it and {remedy(path)}")
     return manifest
 
 
@@ -106,7 +108,7 @@ def load_split(dataset: str, split: str) -> Split:
     images, manifest_path = data_files(dataset)
     pixels, manifest = read_pixels(images), read_manifest(manifest_path)
     if len(pixels) != len(manifest):
-        raise UserError(f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; prepare the dataset again")
+        raise UserError(f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images)}")
     rows = np.flatnonzero(manifest["split"].to_numpy() == split)
     chosen = manifest.iloc[rows]
     return Split(pixels, rows, chosen["label"].to_numpy(dtype=np.int64), chosen["image_id"].to_numpy(dtype=np.int64))
