@@ -4,10 +4,10 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
 # Marked tests have a target each.
-QUICK := not slow and not engines and not real and not conda and not slurm
+QUICK := not slow and not engines and not faults and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test test-slow test-engines test-real test-conda test-slurm fuzz lock licences rulegraph lint clean
+.PHONY: test-faults setup reproduce test test-slow test-engines test-real test-conda test-slurm fuzz lock licences rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -41,6 +41,9 @@ test-conda: $(STAMP)  ## the tiny study through --use-conda: conda on the path, 
 test-slurm: $(STAMP)  ## the tiny study on a one-node Slurm, which the folder that CA_TRIDE_TEST_TOOLS names sets up
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
 	$(RUN) python -m pytest -m slurm
+
+test-faults: $(STAMP)  ## every fault in every stage: damaged files, disk, memory, clock, processes that die
+	$(RUN) python -m pytest -m faults
 
 fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test draws a few
 	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/test_hostile.py tests/test_hostile_archives.py tests/test_hostile_files.py

@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.errors import UserError, reason
 from stages.io.params import FILE, Params
 from stages.io.params import dataset as dataset_block
@@ -212,7 +212,7 @@ def prepare(params: Params, dataset: str) -> list[Path]:
         manifest = pd.DataFrame(facts).assign(
             label=[label for _, label, _ in rows], split=[part for _, _, part in rows]
         )
-        manifest.to_parquet(manifest_path, index=False)
+        seals.sign(manifest).to_parquet(manifest_path, index=False)
     return list(outputs)
 
 

@@ -125,7 +125,7 @@ def manifest():
 
 def parquet_bytes(table):
     content = io.BytesIO()
-    table.to_parquet(content, index=False)
+    seals.sign(table).to_parquet(content, index=False)
     return content.getvalue()
 
 

@@ -67,6 +67,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     try:
         manifest = pd.read_parquet(path)
         kinds = {str(column): kind.kind for column, kind in manifest.dtypes.items()}
+        signed = seals.is_signed(manifest)
     except Exception as error:  # pyarrow raises its own family of errors
         raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy(path)}") from None
     for column in COLUMNS:
@@ -75,6 +76,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         if (kinds[column] in "iu") != (column in NUMBERS):
             kind = "whole numbers" if column in NUMBERS else "texts"
             raise UserError(f"{path}: column {column!r} does not hold {kind}; delete it and {remedy(path)}")
+    if not signed:
+        raise UserError(f"{path}: damaged (not the rows that were written); delete it and {remedy(path)}")
     return manifest
 
 

@@ -63,7 +63,13 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
     """
     history = read_table(path, command)
     numbers = all(kind.kind in "iuf" for kind in history.dtypes) or not len(history)
-    if not set(HISTORY) <= set(history) or not numbers or list(history["epoch"]) != list(range(len(history))):
+    whole = path.read_bytes().endswith(b"\n")
+    if (
+        not whole
+        or not set(HISTORY) <= set(history)
+        or not numbers
+        or list(history["epoch"]) != list(range(len(history)))
+    ):
         raise UserError(f"{path}: damaged (not one row of numbers per epoch); delete it and run `{command}`")
     return history
 

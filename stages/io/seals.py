@@ -4,14 +4,19 @@ So a stage notices before it computes that a file it is about to use is not the 
 on the disk, or left from another model. This finds damage and mix-ups; whoever forges a file can forge its seal.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.io import artifacts
 from stages.io.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Report = dict[str, Any]
 
@@ -26,6 +31,22 @@ def dump(report: Report, path: Path, beside: Mapping[str, Path] | None = None) -
     """Write a report sealed; ``beside`` are further outputs by their final names, where they lie now."""
     sealed = report | {"outputs": {name: artifacts.sha256(file) for name, file in (beside or {}).items()}}
     artifacts.dump_json(sealed | {"sha256": digest(sealed)}, path)
+
+
+def sign(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with a hash of its rows among its attributes, which parquet keeps."""
+    table.attrs = {"sha256": rows_digest(table)}
+    return table
+
+
+def is_signed(table: pd.DataFrame) -> bool:
+    """Whether the rows are those that were signed."""
+    return bool(table.attrs.get("sha256") == rows_digest(table))
+
+
+def rows_digest(table: pd.DataFrame) -> str:
+    """SHA-256 of a table's columns and rows."""
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
 def load(path: Path, made_by: str, *keys: str) -> Report:
