@@ -4,10 +4,10 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
 # Marked tests have a target each.
-QUICK := not slow and not engines and not faults and not real and not conda and not slurm
+QUICK := not faults and not browser and not crate and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: test-faults setup reproduce test test-slow test-engines test-real test-conda test-slurm fuzz lock licences rulegraph lint clean
+.PHONY: setup test-faults fuzz lock licences reproduce plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -18,12 +18,39 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
-	$(RUN) snakemake --cores $(CORES) --quiet rules
+	$(RUN) python workflow/progress.py --cores $(CORES)
 	@cat reports/tables/main.md
-	@echo "The report is reports/index.html, all figures are in reports/scores.csv"
+	@echo "The report is reports/index.html"
+
+plan: $(STAMP)  ## jobs, hours and disk of the configured matrix, before anything starts
+	@$(RUN) python workflow/plan.py
+
+ask: $(STAMP)  ## one table or one cell: make ask NAME=ablation, make ask NAME=digits/ca_tride/0/ltm
+	@$(RUN) python workflow/ask.py $(NAME) --cores $(CORES)
+
+prune: $(STAMP)  ## list what removed blocks left behind; DELETE=1 removes it
+	@$(RUN) python workflow/prune.py $(if $(DELETE),--delete)
+
+zip: $(STAMP)  ## the report as report.zip, which opens without the repository
+	@$(RUN) python workflow/bundle.py
+
+crate: $(STAMP)  ## the finished run as a Workflow Run RO-Crate in logs/provenance/crate; snakemake does it by itself
+	@$(RUN) python workflow/crate.py
+
+export: $(STAMP)  ## one checkpoint with a model card and its data's licence note: make export MODEL=digits/ca_tride/0
+	@$(RUN) python workflow/export.py $(MODEL)
 
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
+
+test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	$(RUN) python -m pytest -m browser -rs
+
+test-crate: $(STAMP)  ## a run's RO-Crate by roc-validator, which wants an older rich: it has an environment of its own
+	test -x $(VENV)/crate/bin/python || $(PYTHON) -m venv $(VENV)/crate
+	$(VENV)/crate/bin/python -m pip install --quiet --disable-pip-version-check roc-validator==0.13.0 rocrate==0.16.0
+	$(RUN) python -m pytest -m crate -rs
 
 test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte identity across folders
 	$(RUN) python -m pytest -m slow
@@ -63,4 +90,4 @@ lint: $(STAMP)  ## ruff and mypy
 	$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
 
 clean:  ## remove results, not data and not the environment
-	rm -rf models results reports logs
+	rm -rf models results reports logs export report.zip

@@ -21,10 +21,18 @@ rule all:
         rules.report.output,
 
 
-# Results of this run become DVC's as well, once all of them are there.
+# While jobs run, DVC keeps away; results of this run become DVC's as well, once all of them are there.
 onstart:
+    reserved.enter_context(handover.exclusive())
     handover.remember()
 
 
 onsuccess:
+    reserved.close()
     shell("{sys.executable} workflow/handover.py dvc || true")
+    shell("{sys.executable} workflow/crate.py > /dev/null || true")
+    print("The report is reports/index.html", file=sys.stderr)
+
+
+onerror:
+    reserved.close()

@@ -55,7 +55,7 @@ def fit(defense: str, eps: float, loaded: params.Params) -> Embedder:
         weight_decay=profile["weight_decay"],
         seed=0,
     )
-    for _ in train(model, lambda rows, _: images[rows], labels.numpy(), setting):
+    for _ in train(model, lambda batches, _: ((rows, images[rows]) for rows in batches), labels.numpy(), setting):
         pass
     return model.eval()
 
@@ -65,7 +65,7 @@ def measure(model: Embedder, eps: float, loaded: params.Params) -> tuple[float, 
     images, labels = load(TEST_CLASSES)
     rows = torch.arange(len(labels))
     with torch.no_grad():
-        gallery = Gallery(model(images), labels)
+        gallery = Gallery.of(model(images), labels)
     distances = torch.cdist(gallery.embeddings, gallery.embeddings)
     recall = 100 * metrics.recall_at_k(distances, labels, labels, 1, exclude=rows).mean().item()
     sub_scores: dict[str, float] = {}

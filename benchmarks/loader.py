@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.io.data import Split, batch_buffer, random_crop, read_pixels
+from stages.io.batches import batch_buffer, random_crop
+from stages.io.data import Split, read_pixels
 
 SIDE, CROP, BATCH, ROUNDS = 256, 224, 112, 5
 

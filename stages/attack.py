@@ -6,18 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.io import artifacts, cli, seals
-from stages.io.errors import UserError
 from stages.io.params import Params
 from stages.io.params import attack as attack_block
 from stages.io.params import dataset as dataset_block
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    import torch
-    from numpy.typing import NDArray
-
-EXAMPLES = 6  # perturbed images kept for the report
 
 
 def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -> list[Path]:
@@ -32,12 +26,16 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     from stages.core.attacking import run
     from stages.core.attacks import ATTACKS
     from stages.core.attacks.base import Gallery, Problem
-    from stages.core.seeding import generator
-    from stages.io import checkpoints
+    from stages.core.seeding import EXAMPLES, drawn_order, generator
+    from stages.io import own_models
     from stages.io.data import central_crop, load_split, validated
+    from stages.io.embeddings import read_gallery
+    from stages.io.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    own = params["defenses"][defense].get("model")
+    saved = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
+    model = in_precision(saved.requires_grad_(False), data_block["precision"], device, f"datasets.{dataset}.precision")
     folder = artifacts.result_dir(dataset, defense, seed)
     benign_path, gallery_path = folder / "benign.json", folder / "gallery.npy"
     command = f"python -m stages.evaluate {dataset} {defense} {seed}"
@@ -46,12 +44,11 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     seals.check_inputs(benign, benign_path, command, inputs)
     seals.check_beside(benign, benign_path, command, gallery_path.name)
     test = load_split(dataset, "test")
-    gallery = Gallery(
-        load_gallery(gallery_path, len(test.labels), command).to(device), torch.from_numpy(test.labels).to(device)
-    )
+    embeddings = read_gallery(gallery_path, len(test.labels), command)
+    gallery = Gallery.of(embeddings.to(device), torch.from_numpy(test.labels).to(device))
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
 
-    chosen, eps = ATTACKS[block["attack"]], data_block["eps"]
+    chosen, eps = ATTACKS[block["attack"]], block.get("eps_scale", 1) * data_block["eps"]
     order, wanted = drawn_order(test.image_ids), data_block["attack_queries"]
     queries, examples = sorted(order if wanted == "all" else order[:wanted]), set(order[:EXAMPLES])
     frames, pictures = [], []
@@ -89,30 +86,6 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
         beside = {outputs[1].name: parquet_path, outputs[2].name: examples_path}
         seals.dump(report, json_path, beside)
     return list(outputs)
-
-
-def load_gallery(path: Path, count: int, command: str) -> torch.Tensor:
-    """Clean embeddings (N, D) written by evaluate.
-
-    Raises:
-        UserError: the file is damaged or has another number of rows.
-    """
-    import numpy as np
-    import torch
-
-    from stages.io.data import read_array
-
-    embeddings = read_array(path, f"run `{command}`")
-    if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != count:
-        raise UserError(f"{path}: does not hold one embedding for each of {count} test images; run `{command}`")
-    return torch.from_numpy(embeddings)
-
-
-def drawn_order(image_ids: NDArray[np.int64]) -> list[int]:
-    """Rows in an order drawn from the ids alone: which images are attacked and shown is the same for every model."""
-    from stages.core.seeding import seed_of
-
-    return sorted(range(len(image_ids)), key=lambda row: seed_of("examples", int(image_ids[row])))
 
 
 def summary(table: pd.DataFrame, names: list[str]) -> dict[str, object]:

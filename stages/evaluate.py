@@ -19,31 +19,26 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     import torch
 
     from stages.core import metrics
-    from stages.io import checkpoints
+    from stages.io import own_models
     from stages.io.data import central_crop, load_split, validated
     from stages.io.inference import embed_split
+    from stages.io.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    model = checkpoints.load(model_path, f"python -m stages.train {dataset} {defense} {seed}").to(device)
+    own = params["defenses"][defense].get("model")
+    saved = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
+    model = in_precision(saved.requires_grad_(False), block["precision"], device, f"datasets.{dataset}.precision")
     inputs = artifacts.hashes(model_path) | validated(dataset)
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)
     cli.log.info("read %s and %d test images", model_path, len(labels))
     embeddings = embed_split(model, lambda rows: central_crop(test, rows, block["crop"]).to(device), len(labels))
 
-    own = torch.arange(len(labels))
-    distances = torch.cdist(embeddings.double(), embeddings.double())
-    per_query = {
-        "recall_at_1": metrics.recall_at_k(distances, labels, labels, 1, exclude=own),
-        "recall_at_2": metrics.recall_at_k(distances, labels, labels, 2, exclude=own),
-        "map": metrics.mean_average_precision(distances, labels, labels, exclude=own),
-        "map_at_r": metrics.mean_average_precision_at_r(distances, labels, labels, exclude=own),
-        "map_at_10": metrics.mean_average_precision_at_r(distances, labels, labels, r=10, exclude=own),
-    }
+    per_query, spread = metrics.retrieval(embeddings, labels)
     table = pd.DataFrame({"image_id": test.image_ids} | {name: 100 * v.numpy() for name, v in per_query.items()})
     values = {name: float(table[name].mean()) for name in per_query}
     values["nmi"] = 100 * metrics.nmi(embeddings, labels, seed=0)
-    values["spread"] = metrics.spread(embeddings)
+    values["spread"] = spread
     values["chance"] = 100 * metrics.chance_recall(labels)
 
     folder = artifacts.result_dir(dataset, defense, seed)

@@ -1,4 +1,4 @@
-"""Stage 6: scores, tables, comparison and the page, from exactly the configured matrix."""
+"""Stage 7: scores, tables, comparison and the page, from exactly the configured matrix."""
 
 from __future__ import annotations
 
@@ -7,99 +7,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.io import artifacts, cli
+from stages.io.errors import UserError
 from stages.io.params import Params
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.core.tables import Row
     from stages.io.results import Model
 
-TEMPLATE = Path(__file__).parents[1] / "workflow" / "report" / "index.html.j2"
+SCORE = ["dataset", "defense", "seed", "metric", "value"]
 HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # metrics.json, for `dvc metrics`
 
 Models = dict[str, dict[str, list["Model"]]]  # by dataset and defense, one per seed
 
 
-def table_rows(
-    block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: pd.DataFrame
-) -> list[Row]:
-    """The rows of one table block for one dataset."""
-    from stages.core.comparison import COLLAPSED, verdict
-    from stages.core.stats import estimate
-    from stages.core.tables import Row, column
-    from stages.io.published import has_collapsed, lookup
-    from stages.io.results import mark
-
-    rows = []
-    for defense, row in block["rows"].items():
-        found = models.get(defense, [])
-        cells, printed, verdicts = {}, {}, {}
-        for name in block["columns"]:
-            known = bool(found) and name in found[0].values
-            draws = [model.draws[name] for model in found if name in model.draws]
-            cells[name] = estimate([model.values[name] for model in found], draws) if known else None
-            where = block.get("published")
-            printed[name] = lookup(published, where, dataset, row.get("published"), name) if where else None
-            slack = block.get("tolerance", 0) / 100 * column(name).span
-            verdicts[name] = verdict(printed[name], cells[name], slack)
-            if where and printed[name] is None and has_collapsed(published, where, dataset, row.get("published")):
-                verdicts[name] = COLLAPSED
-        rows.append(Row(row["label"], mark(found) if found else "", cells, printed, verdicts))
-    return rows
-
-
 def report(params: Params) -> list[Path]:
-    """Write reports/scores.csv, comparison.csv, metrics.json, index.html, tables/ and figures/."""
+    """Write reports/scores.csv, headline.csv, comparison.csv, metrics.json, index.html, tables/ and figures/."""
     cli.limit_threads(1)
     import pandas as pd
 
-    from stages.core import tables
-    from stages.io import figures, published, results
+    from stages.io import page, results
 
-    run, printed = params["run"], published.read()
-    models: Models = {
-        dataset: {
-            defense: [results.read_model(dataset, defense, seed, run["attacks"]) for seed in run["seeds"]]
-            for defense in run["defenses"]
-        }
-        for dataset in run["datasets"]
-    }
-    cli.log.info("read %d models", len(run["datasets"]) * len(run["defenses"]) * len(run["seeds"]))
+    run = params["run"]
+    models: Models = results.read_models(run)
+    count = sum(len(found) for by_defense in models.values() for found in by_defense.values())
+    if not count:
+        words = " ".join(str(run[kind][0]) for kind in ("datasets", "defenses", "seeds"))
+        raise UserError(
+            f"{artifacts.RESULTS}: nothing of the run is there; run `snakemake --cores 8` or, for one model, "
+            f"`python -m stages.evaluate {words}` first"
+        )
+    cli.log.info("read %d models", count)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
-    sections, comparison = [], []
     with (
         artifacts.writing(*files) as (scores_path, headline_path, comparison_path, metrics_path, page_path),
         artifacts.replacing(reports / "tables") as table_folder,
         artifacts.replacing(reports / "figures") as figure_folder,
     ):
-        for name, block in params["tables"].items():
-            columns, intervals = block["columns"], block["intervals"]
-            by_dataset = {
-                dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
-                for dataset in datasets_of(block, run["datasets"])
-            }
-            pages = [
-                (f"{block['title']}: {dataset}{sample(models.get(dataset, {}))}", rows)
-                for dataset, rows in by_dataset.items()
-            ]
-            tidy = pd.DataFrame(
-                [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
-            )
-            write_csv(tidy, table_folder / f"{name}.csv")
-            if "published" in block:
-                extra = {"table": name, "tolerance_percent": block["tolerance"]}
-                comparison += [extra | cell for cell in tidy.to_dict("records")]
-            for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
-                shown = [write(heading, rows, columns, intervals) for heading, rows in pages[: len(models)]]
-                (table_folder / f"{name}.{suffix}").write_text("\n".join(shown))
-            sections += [section(name, heading, rows, columns) for heading, rows in pages]
-        for dataset, by_defense in models.items():
-            curves = {defense: [model.history for model in found] for defense, found in by_defense.items()}
-            figures.save(figures.histories(curves, f"Training on {dataset}"), figure_folder / f"history_{dataset}.svg")
-        scores = score_rows(models, run["seeds"])
-        write_csv(pd.DataFrame(scores), scores_path)
+        sections, comparison = write_tables(params, models, table_folder)
+        drawn = draw(params, models, sections, figure_folder)
+        scores = score_rows(models)
+        write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
         write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
         write_csv(wide(scores), headline_path)
         artifacts.dump_json(headline(scores), metrics_path)
@@ -107,13 +56,122 @@ def report(params: Params) -> list[Path]:
             check
             for dataset, by_defense in models.items()
             for defense, found in by_defense.items()
-            for seed, model in zip(run["seeds"], found, strict=True)
-            for check in results.failed_checks(dataset, defense, seed, model)
+            for model in found
+            for check in results.failed_checks(dataset, defense, model.seed, model)
         ]
-        page_path.write_text(page(run=run, sections=sections, failed_checks=failed))
+        first = [part for part in sections if part["name"] == next(iter(params["tables"]))]
+        page_path.write_text(
+            page.render(
+                run=run,
+                sections=sections,
+                first=first,
+                standings=[page.standing(part, models.get(part["dataset"], {})) for part in first],
+                figures=page.drawings(figure_folder, drawn, params),
+                galleries=page.pictures(run["datasets"]),
+                failed_checks=failed,
+                provenance=page.provenance(models, params),
+                blocks=blocks(params),
+                labels=labels_of(params),
+                absent=absent(params, models),
+            )
+        )
     for check in failed:
         cli.log.info("look at %s %s %s %s: %s", *check)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
+
+
+def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write every table as csv, md and tex; what the page needs of each, and the rows of comparison.csv."""
+    import pandas as pd
+
+    from stages.core import tables
+    from stages.io import page, published
+    from stages.io.rows import table_rows
+
+    sections, comparison, printed = [], [], published.read()
+    for name, block in params["tables"].items():
+        columns, intervals = block["columns"], block["intervals"]
+        by_dataset = {
+            dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
+            for dataset in datasets_of(block, params["run"]["datasets"])
+        }
+        cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
+        write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
+        if "published" in block:
+            extra = {"table": name, "tolerance_percent": block["tolerance"]}
+            comparison += [extra | cell for cell in cells]
+        ran = [(f"{block['title']}: {data}{sample(models[data])}", by_dataset[data]) for data in models]
+        for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
+            shown = [write(heading, rows, columns, intervals) for heading, rows in ran]
+            (folder / f"{name}.{suffix}").write_text("\n".join(shown))
+        for dataset, rows in by_dataset.items():
+            sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
+    return sections, comparison
+
+
+def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder: Path) -> list[str]:
+    """Draw every figure into a folder; the names of those that show something."""
+    from functools import partial
+
+    from stages.io import figures
+    from stages.io.params import attack, dataset
+
+    def strength(block: str, data: str, key: str) -> float:
+        found = attack(params, "es" if block in ("es_d", "es_r") else block)
+        return found["steps"] if key == "steps" else found.get("eps_scale", 1) * dataset(params, data)["eps"]
+
+    labels = labels_of(params)
+    name = next((part["name"] for part in sections), "")
+    panels = {part["dataset"]: part["rows"] for part in sections if part["name"] == name}
+    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels, labels, params["run"]["datasets"])}
+    for data, found in models.items():
+        for kind, write in (
+            ("sub_scores", figures.sub_scores),
+            ("history", figures.history),
+            ("readings", figures.readings),
+        ):
+            shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
+        for table, block in params["tables"].items():
+            if "sweep" in block:
+                x = partial(strength, data=data, key=block["sweep"])
+                path = folder / f"sweep_{table}_{data}"
+                shown[path.name] = figures.sweep(path, found, labels, block, x)
+    return [name for name in artifacts.figure_names(params) if shown[name]]
+
+
+def labels_of(params: Params) -> dict[str, str]:
+    """What each defense is called: as in the first table that has it, else by its block's name.
+
+    Their order, that of the tables and then of the blocks, gives each defense its colour and marker in the figures.
+    """
+    labels: dict[str, str] = {}
+    for block in params["tables"].values():
+        labels |= {name: row["label"] for name, row in block["rows"].items() if name not in labels}
+    return labels | {name: name for name in params["defenses"] if name not in labels}
+
+
+def blocks(params: Params) -> dict[str, str]:
+    """The blocks of params.yaml that the run used, as text."""
+    from stages.io.params import text
+
+    run = params["run"]
+    used = {kind: {name: params[kind][name] for name in run[kind]} for kind in ("datasets", "defenses", "attacks")}
+    return {"run": text(run)} | {kind: text(found) for kind, found in used.items()}
+
+
+def absent(params: Params, models: Models) -> list[str]:
+    """Words of the configured jobs whose results are not there."""
+    run, missing = params["run"], []
+    for dataset, by_defense in models.items():
+        for defense, found in by_defense.items():
+            there = {model.seed: model.sources for model in found}
+            for seed in run["seeds"]:
+                words = f"{dataset} {defense} {seed}"
+                if seed not in there:
+                    missing.append(words)
+                else:
+                    missing += [f"{words} {attack}" for attack in run["attacks"] if attack not in there[seed]]
+    return missing
 
 
 def sample(models: Mapping[str, list[Model]]) -> str:
@@ -135,13 +193,13 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def score_rows(models: Models, seeds: list[int]) -> list[dict[str, Any]]:
+def score_rows(models: Models) -> list[dict[str, Any]]:
     """scores.csv: one row per dataset, defense, seed and metric."""
     return [
-        {"dataset": dataset, "defense": defense, "seed": seed, "metric": metric, "value": value}
+        {"dataset": dataset, "defense": defense, "seed": model.seed, "metric": metric, "value": value}
         for dataset, by_defense in models.items()
         for defense, found in by_defense.items()
-        for seed, model in zip(seeds, found, strict=True)
+        for model in found
         for metric, value in sorted(model.values.items())
     ]
 
@@ -150,7 +208,7 @@ def wide(scores: list[dict[str, Any]]) -> pd.DataFrame:
     """headline.csv: the headline metrics with one row per model, for plots."""
     import pandas as pd
 
-    chosen = pd.DataFrame([score for score in scores if score["metric"] in HEADLINE])
+    chosen = pd.DataFrame([score for score in scores if score["metric"] in HEADLINE], columns=SCORE)
     return chosen.pivot(index=["dataset", "defense", "seed"], columns="metric", values="value").reset_index()
 
 
@@ -162,32 +220,6 @@ def headline(scores: list[dict[str, Any]]) -> dict[str, Any]:
             by_seed = nested.setdefault(score["dataset"], {}).setdefault(score["defense"], {})
             by_seed.setdefault(str(score["seed"]), {})[score["metric"]] = score["value"]
     return nested
-
-
-def section(name: str, heading: str, rows: list[Row], columns: list[str]) -> dict[str, Any]:
-    """What the page needs of one table for one dataset."""
-    from stages.core import tables
-
-    missing = sum(all(cell is None for cell in row.cells.values()) for row in rows)
-    return {
-        "name": name,
-        "title": heading,
-        "columns": {column: tables.column(column) for column in columns},
-        "rows": rows,
-        "best": {column: tables.best(rows, column) for column in columns},
-        "notes": tables.notes(columns),
-        "ran": missing < len(rows),
-        "missing": missing,
-    }
-
-
-def page(**content: object) -> str:
-    """The HTML page, self-contained."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(TEMPLATE.parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template(TEMPLATE.name).render(**content)
 
 
 def main() -> None:

@@ -28,15 +28,19 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from torch import Tensor
 
     from stages.core.defenses import DEFENSES
-    from stages.core.metrics import recall_at_k
+    from stages.core.metrics import recall_at_1
     from stages.core.mining import MINERS
     from stages.core.training import EpochRow, Setting, TrainingError
     from stages.core.training import train as epochs
     from stages.io import checkpoints, processes, weights
-    from stages.io.data import batch_buffer, central_crop, load_split, random_crop, validated
+    from stages.io.batches import training_batches
+    from stages.io.data import central_crop, load_split, validated
     from stages.io.inference import embed_split
+    from stages.io.precision import in_precision
 
     validated(dataset)
+    if "model" in block:
+        return adopt(block["model"], dataset, defense, seed, data_block["crop"])
     learn, test = load_split(dataset, "train"), load_split(dataset, "test")
     cli.log.info("read %d training images of %s", len(learn.rows), dataset)
     architecture = checkpoints.Architecture(
@@ -64,12 +68,11 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         weight_decay=profile["weight_decay"],
         seed=seed,
     )
-    buffer = batch_buffer(learn, 2 * profile["pairs_per_batch"], data_block["crop"])
-    cut = partial(random_crop, learn, crop=data_block["crop"], flip=data_block["flip"], out=buffer)
+    load = training_batches(
+        learn, device, most=2 * profile["pairs_per_batch"], crop=data_block["crop"], flip=data_block["flip"]
+    )
     labels = torch.from_numpy(test.labels)
-
-    def load(rows: Tensor, draws: torch.Generator) -> Tensor:
-        return cut(rows, draws).to(device)
+    computing = in_precision(model, profile["precision"], device, f"datasets.{dataset}.training.precision")
 
     def view(rows: Tensor) -> Tensor:
         return central_crop(test, rows, data_block["crop"]).to(device)
@@ -77,15 +80,13 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     history = []
     try:
         with processes.joined(device) as group:
-            rows = epochs(processes.split(model, group), load, learn.labels, setting)
+            rows = epochs(processes.split(computing, group), load, learn.labels, setting)
             for row in cli.progress(rows, total=setting.epochs, label=f"train {dataset} {defense} {seed}"):
                 last, due = row.epoch + 1 == setting.epochs, (row.epoch + 1) % profile["evaluate_every"] == 0
                 recall = np.nan
                 if (last or due) and cli.first_process():
-                    embeddings = embed_split(model, view, len(labels))
-                    own = torch.arange(len(labels))
-                    distances = torch.cdist(embeddings.double(), embeddings.double())
-                    recall = 100 * recall_at_k(distances, labels, labels, 1, exclude=own).mean().item()
+                    embeddings = embed_split(computing, view, len(labels))
+                    recall = 100 * recall_at_1(embeddings, labels).mean().item()
                 history.append(row._asdict() | {"recall_at_1": recall})
     except TrainingError as error:
         raise UserError(f"{dataset} {defense} {seed}: {error}") from None
@@ -97,6 +98,37 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         checkpoints.save(model, architecture, model_path)
         table = pd.DataFrame(history, columns=[*EpochRow._fields, "recall_at_1"])  # a header even without epochs
         table.to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
+    return list(outputs)
+
+
+def adopt(own: Params, dataset: str, defense: str, seed: int, crop: int) -> list[Path]:
+    """Write a user's model as if it had been trained here, with a history of no epochs."""
+    import pandas as pd
+    import torch
+
+    from stages.core.defenses.own import own as width
+    from stages.core.training import EpochRow, TrainingError
+    from stages.io import own_models
+    from stages.io.data import central_crop, load_split
+
+    test = load_split(dataset, "test")
+    folder = artifacts.model_dir(dataset, defense, seed)
+    outputs = (folder / "model.safetensors", folder / "history.csv")
+    with artifacts.writing(*outputs) as (model_path, history_path):
+        if "import" in own:
+            network = own_models.build(own["import"])
+            try:
+                cli.log.info(
+                    "%s gives embeddings of %d",
+                    own["import"],
+                    width(network, central_crop(test, torch.arange(2), crop)),
+                )
+            except TrainingError as error:
+                raise UserError(f"{own['import']}: {error}") from None
+            own_models.save(network, own, model_path)
+        else:
+            own_models.copy(own, test.pixels.shape[3], crop, model_path)
+        pd.DataFrame(columns=[*EpochRow._fields, "recall_at_1"]).to_csv(history_path, index=False, lineterminator="\n")
     return list(outputs)
 
 

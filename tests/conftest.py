@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from batch_world import make_world
+from engine_world import as_study
 from own_images import make_own
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +100,12 @@ def tiny(project) -> Project:
     """A copy of the project whose study takes seconds."""
     project.edit(shrink)
     return project
+
+
+@pytest.fixture
+def study(project) -> Project:
+    """A copy of the project as a git repository whose study both engines run in a minute."""
+    return as_study(project)
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def copy_of(study, folder):
 
 
 def apart(project, name, *, limits="", mounts=""):
-    """Run a stage in a process of its own: after ``limits``, Python code, or after ``mounts``, shell seen by it alone."""
+    """Run a stage in a process of its own: after ``limits``, Python code, or ``mounts``, shell seen by it alone."""
     start = f"import resource, sys\nfrom stages.{name} import main"
     lines = [start, limits, f"sys.argv[1:] = {list(RUNS[name])!r}", "main()"]
     environment = os.environ | {"PYTHONPATH": str(project.folder), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -35,7 +35,7 @@ def study(name, group=None):
     single = embedder(options.pop("freeze", True))
     model = single if group is None else Sharded(single, group)
     setting = Setting(partial(DEFENSES[defense], **options), MINERS[miner], EPS, 10.0, 2, PAIRS, 1e-2, 4e-4, 0)
-    rows = list(train(model, lambda rows, _: pixels[rows], LABELS.numpy(), setting))
+    rows = list(train(model, lambda batches, _: ((rows, pixels[rows]) for rows in batches), LABELS.numpy(), setting))
     return single.state_dict(), rows
 
 

@@ -46,7 +46,7 @@ class World:
         noise = 0.3 * torch.rand(count, 1, 4, 4, generator=draw, dtype=torch.float64)
         self.images = (0.7 * centres[self.labels] + noise).clamp(0, 1).to(dtype)
         with torch.no_grad():
-            self.gallery = Gallery(self.model(self.images), self.labels)
+            self.gallery = Gallery.of(self.model(self.images), self.labels)
 
     def targets(self, name, items):
         draws = [generator(0, name, int(i)) for i in items]
@@ -123,7 +123,7 @@ def test_results_do_not_depend_on_batch_size(name, dtype, record_property):
 def test_the_self_checks_see_an_attack_that_cannot_attack(world):
     """A model that maps everything to one point: no gradient, nothing improves, and the report says so."""
     items = torch.arange(20)
-    constant = Gallery(torch.eye(6, dtype=torch.float64)[torch.zeros(60, dtype=torch.long)], world.labels)
+    constant = Gallery.of(torch.eye(6, dtype=torch.float64)[torch.zeros(60, dtype=torch.long)], world.labels)
     problem = Problem(constant, items, torch.full_like(items, 3))
 
     def embed(images):

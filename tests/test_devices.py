@@ -36,7 +36,9 @@ def study(device, defense="vanilla", miner="random", freeze=True, **options):
     """Two epochs on three-class noise; the weights, back on the CPU, and the history."""
     pixels, model = images(), embedder(freeze).to(device)
     setting = Setting(partial(DEFENSES[defense], **options), MINERS[miner], EPS, 10.0, 2, 8, 1e-3, 4e-4, 0)
-    rows = list(train(model, lambda rows, _: pixels[rows].to(device), LABELS.numpy(), setting))
+    rows = list(
+        train(model, lambda batches, _: ((rows, pixels[rows].to(device)) for rows in batches), LABELS.numpy(), setting)
+    )
     return {name: value.cpu() for name, value in model.state_dict().items()}, rows
 
 
@@ -72,7 +74,7 @@ def attacked(device, name, steps):
     """Figures of one attack on ten items."""
     model = embedder().eval().to(device)
     with torch.no_grad():
-        gallery = Gallery(model(images().to(device)), LABELS.to(device))
+        gallery = Gallery.of(model(images().to(device)), LABELS.to(device))
     items = torch.arange(0, 30, 3)
     draws = [generator(0, name, int(item)) for item in items]
     problem = Problem(gallery, items.to(device), ATTACKS[name].select(gallery, items.to(device), draws))

@@ -60,7 +60,7 @@ def check_benign(folder, labels, embeddings):
 def check_attack(folder, name, block, eps, world):
     """Targets, perturbed figures and checks of one attack against the core, called on the recomputed test split."""
     model, images, labels, embeddings, ids = world
-    gallery, items = Gallery(embeddings, labels), torch.arange(len(labels))
+    gallery, items = Gallery.of(embeddings, labels), torch.arange(len(labels))
     targets = ATTACKS[name].select(gallery, items, [generator(0, name, image_id) for image_id in ids])
     table = pd.read_parquet(folder / f"{name}.parquet")
     assert table["target"].tolist() == targets.tolist()

@@ -17,7 +17,7 @@ from test_end_to_end import byte_identical
 from test_imports import imports, module_file
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVS = {"data": ("prepare", "validate"), "model": ("train", "evaluate", "attack"), "report": ("report",)}
+ENVS = {"data": ("prepare", "validate"), "model": ("train", "evaluate", "attack", "gallery"), "report": ("report",)}
 BEHIND = {  # what pandas imports behind its methods, and what provenance looks up by name
     "read_parquet": {"pyarrow"},
     "to_parquet": {"pyarrow"},

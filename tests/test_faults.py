@@ -4,12 +4,14 @@
 that die.
 """
 
+import os
 import re
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
-from fault_world import RUNS, copy_of, make_study, mend, outputs, run, standing_in
+from fault_world import RUNS, apart, can_mount, copy_of, make_study, mend, outputs, run, standing_in
 
 pytestmark = pytest.mark.faults
 
@@ -162,16 +164,16 @@ def test_a_read_only_folder(study, damaged, name):
     check_recovers(study, damaged, name, done, "Read-only file system")
 
 
-def test_too_little_memory(study, damaged, name="train"):
+def test_too_little_memory(study, damaged):
     """32 MB more than the libraries take, for a network whose last layer alone needs more."""
     before = (damaged.folder / "params.yaml").read_text()
     damaged.edit(lambda params: params["datasets"]["own"]["training"].update(embedding_dim=60_000))
     limit = "import torch, pandas, pyarrow, safetensors, scipy, sklearn\nfrom stages.io import data\n"
     limit += "now = int(open('/proc/self/statm').read().split()[0]) * 4096 + (32 << 20)\n"
     limit += "resource.setrlimit(resource.RLIMIT_AS, (now, now))"
-    done = apart(damaged, name, limits=limit)
+    done = apart(damaged, "train", limits=limit)
     (damaged.folder / "params.yaml").write_text(before)
-    check_recovers(study, damaged, name, done, "out of memory")
+    check_recovers(study, damaged, "train", done, "out of memory")
 
 
 @pytest.mark.parametrize("rate", [1e30, 1e38])
@@ -211,5 +213,5 @@ def test_a_reader_process_that_dies(tmp_path, monkeypatch):
 
     (tmp_path / "killed.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     monkeypatch.setattr(matlab, "__file__", str(tmp_path / "killed.py"))
-    with pytest.raises(UserError, match="cars_annos.mat: not a MATLAB file .its contents break the parser"):
+    with pytest.raises(UserError, match=r"cars_annos.mat: not a MATLAB file .its contents break the parser"):
         READERS["cars"](make_cars(tmp_path / "raw"))

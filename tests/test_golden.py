@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from stages.core import attacking, metrics
 from stages.core.attacks import ATTACKS
-from stages.core.attacks.base import Gallery, Problem, plain_distances
+from stages.core.attacks.base import Gallery, Problem
 from stages.core.defenses.act import pull_together
 from stages.core.defenses.ca_tride import perturb_anchors, perturb_candidates
 from stages.core.defenses.hm import DESTINATIONS, raise_hardness, relative_loss
@@ -43,6 +43,11 @@ def close(actual, expected, **tolerance):
     torch.testing.assert_close(torch.as_tensor(actual, dtype=torch.float64), tensor(expected), **tolerance)
 
 
+def exact_distances(x):
+    """All distances (N, N) by differences."""
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 @pytest.fixture(scope="module")
 def small():
     """The reference's float64 model, its images, and triplets of rows."""
@@ -56,7 +61,7 @@ def small():
     return SimpleNamespace(
         embed=embed,
         images=images,
-        gallery=Gallery(embed(images), torch.tensor(INNER["labels"])),
+        gallery=Gallery.of(embed(images), torch.tensor(INNER["labels"])),
         a=images[rows["anchor"]],
         p=images[rows["positive"]],
         n=images[rows["negative"]],
@@ -179,7 +184,7 @@ def test_exact_gtm_picks_another_target_than_the_reference(small):
     case = INNER["attacks"]["gtm"]
     items = torch.tensor(case["queries"])
     exact = ATTACKS["gtm_exact"].select(small.gallery, items, [])
-    labels, distances = small.gallery.labels, plain_distances(small.gallery.embeddings, small.gallery.embeddings)
+    labels, distances = small.gallery.labels, exact_distances(small.gallery.embeddings)
     for item, target in zip(items.tolist(), exact.tolist(), strict=True):
         others = [row for row in range(len(labels)) if labels[row] != labels[item]]
         assert target == min(others, key=lambda row: distances[item, row].item())
@@ -201,7 +206,7 @@ def case():
     inputs = EMBEDDED["case"]["inputs"]
     labels, query_labels = torch.tensor(inputs["candidate_labels"]), torch.tensor(inputs["query_labels"])
     return SimpleNamespace(
-        gallery=Gallery(tensor(inputs["candidate_embeddings"]), labels),
+        gallery=Gallery.of(tensor(inputs["candidate_embeddings"]), labels),
         perturbed=tensor(inputs["query_embeddings"]),
         clean=tensor(inputs["benign_query_embeddings"]),
         query_labels=query_labels,
@@ -227,7 +232,7 @@ def test_rank_attacks_on_given_embeddings(case, name):
 
 
 def test_embedding_shift_on_given_embeddings(case):
-    gallery = Gallery(case.clean, case.query_labels)
+    gallery = Gallery.of(case.clean, case.query_labels)
     problem = Problem(gallery, torch.arange(8), torch.full((8,), -1))
     close(ATTACKS["es"].objective(problem)(case.perturbed, 1).sum(), case.expected["ES"]["objective_sum"], **EXACT)
     moved = ATTACKS["es"].measure(problem, case.perturbed, case.perturbed)["es_d"]
@@ -254,8 +259,8 @@ def test_learning_to_misrank_on_given_embeddings(case):
 
 def test_retrieval_metrics_on_given_embeddings(case):
     expected = EMBEDDED["case"]["retrieval"]
-    x, labels = case.gallery
-    distances, own = plain_distances(x, x), torch.arange(len(x))
+    x, labels, _ = case.gallery
+    distances, own = exact_distances(x), torch.arange(len(x))
     asked = (distances, labels, labels)
     close(metrics.recall_at_k(*asked, 1, exclude=own).mean(), expected["recall_at_1"], **RANKS)
     close(metrics.recall_at_k(*asked, 2, exclude=own).mean(), expected["recall_at_2"], **RANKS)

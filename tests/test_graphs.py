@@ -42,13 +42,26 @@ def dvc_jobs(project):
 
 
 def listed(jobs, params):
-    """The report's folders in DVC (`models`, `results`, `reports/...`) as the files that Snakemake lists.
+    """Folders in DVC (`models`, `results`, `reports/...`) as the files that Snakemake lists.
 
     DVC cannot list an expansion in one stage, and Snakemake would leave a timestamp file in a folder of its own.
     """
+    run = params["run"]
+    for dataset in run["datasets"]:
+        gallery = jobs[f"python -m stages.gallery {dataset}"]
+        seen = [name for name in params["gallery"]["attacks"] if name in run["attacks"]]
+        names = ["gallery.npy", *(f"{name}{end}" for name in seen for end in (".json", "_examples.npy"))]
+        first = [f"{dataset}/{defense}/{run['seeds'][0]}" for defense in run["defenses"]]
+        files = {f"models/{folder}/model.safetensors" for folder in first}
+        files |= {f"results/{folder}/{name}" for folder in first for name in names}
+        folders = {f"models/{dataset}", f"results/{dataset}"}
+        assert folders <= set(gallery["inputs"])
+        gallery["inputs"] = sorted(files | (set(gallery["inputs"]) - folders))
     report = jobs["python -m stages.report"]
     files = {f"reports/tables/{name}.{kind}" for name in params["tables"] for kind in ("csv", "md", "tex")}
-    files |= {f"reports/figures/history_{dataset}.svg" for dataset in params["run"]["datasets"]}
+    kinds = ["sub_scores", "history", "readings", "sweep_eps_sweep", "sweep_steps_sweep"]
+    figures = ["tradeoff", *(f"{kind}_{dataset}" for dataset in run["datasets"] for kind in kinds)]
+    files |= {f"reports/figures/{name}.{kind}" for name in figures for kind in ("svg", "png")}
     report["outputs"] = sorted(files | (set(report["outputs"]) - {"reports/tables", "reports/figures"}))
     if "results" in report["inputs"]:
         made = {
@@ -57,7 +70,8 @@ def listed(jobs, params):
             for name in job["outputs"]
             if name.startswith(("results/", "models/")) and name.endswith((".json", ".parquet", "history.csv"))
         }
-        report["inputs"] = sorted(made | (set(report["inputs"]) - {"results", "models"}))
+        made |= {f"reports/gallery/{dataset}.json" for dataset in run["datasets"]}
+        report["inputs"] = sorted(made | (set(report["inputs"]) - {"results", "models", "reports/gallery"}))
     return jobs
 
 
@@ -92,7 +106,7 @@ def test_both_graphs_are_the_same(graph, change):
     for command, job in snakemake.items():
         assert job == dvc[command], command
     if change is enlarge:
-        assert len(snakemake) == 3 * 2 + 72 * (2 + 9) + 1
+        assert len(snakemake) == 3 * 3 + 72 * (2 + 9) + 1
 
 
 def test_a_new_defense_touches_no_other_job(graph):
@@ -111,7 +125,7 @@ def test_a_new_defense_touches_no_other_job(graph):
     graph.edit(add)
     for after in (dvc_jobs(graph), grouped(snakemake_jobs(graph))):
         for command, job in before.items():
-            if command != "python -m stages.report":
+            if not command.startswith(("python -m stages.report", "python -m stages.gallery")):
                 assert after[command] == job
                 assert not any("mine" in name or name.endswith("__init__.py") for name in job["inputs"])
         assert "stages/core/defenses/mine.py" in after["python -m stages.train digits mine 0"]["inputs"]

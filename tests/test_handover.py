@@ -1,9 +1,6 @@
 """Two engines, one truth: each recognises what the other finished, notices every edit, and survives being killed."""
 
-import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,80 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-COMMAND = re.compile(r"python -m stages\.\w+(?: (?!2>)[a-z0-9_]+)*")
-ATTACKS = ("es", "qa_plus")
-
-
-def smallest(params):
-    """Two defenses, two attacks, one epoch."""
-    params["run"] |= {"defenses": ["vanilla", "act"], "seeds": [0], "attacks": list(ATTACKS)}
-    for block in params["attacks"].values():
-        block["steps"] = 1
-    params["datasets"]["digits"]["training"] |= {"epochs": 1, "evaluate_every": 1}
-    params["tables"] = {"main": params["tables"]["main"]}
-
-
-@pytest.fixture
-def study(project):
-    """A git repository with a study of 15 jobs, DVC initialised as in the project."""
-    root = Path(__file__).resolve().parents[1]
-    shutil.copy(root / ".gitignore", project.folder)
-    shutil.copytree(root / ".dvc", project.folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
-    project.edit(smallest)
-    git(project, "init", "-q")
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "study")
-    return project
-
-
-def git(project, *words):
-    name = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    return project.run("git", *name, *words)
-
-
-def commands(text):
-    """Stage commands in an engine's output."""
-    return {match.removeprefix("python -m stages.") for match in COMMAND.findall(text)}
-
-
-def snakemake_plan(project):
-    """What Snakemake would run."""
-    done = project.run("snakemake", "--cores", "1", "-n", "-p")
-    return commands(done.stdout + done.stderr)
-
-
-def dvc_plan(project):
-    """What differs from dvc.lock and all that depends on it. (`--dry` alone stops at the first changed stage.)"""
-    changed = list(json.loads(project.run("dvc", "status", "--json").stdout or "{}"))
-    if not changed:
-        return set()
-    done = project.run("dvc", "repro", "--dry", "--force", "--downstream", *changed)
-    return commands(done.stdout + done.stderr)
-
-
-def handover(project, direction, check=True):
-    return project.run(sys.executable, "workflow/handover.py", direction, check=check)
-
-
-def both_plan(project, expected):
-    assert snakemake_plan(project) == expected
-    assert dvc_plan(project) == expected
-
-
-def of_defense(name):
-    """All jobs of one defense and the report."""
-    words = f"digits {name} 0"
-    return {f"train {words}", f"evaluate {words}", *(f"attack {words} {attack}" for attack in ATTACKS), "report"}
-
-
-def trained(project):
-    """Modification times of the models."""
-    return {path: path.stat().st_mtime_ns for path in (project.folder / "models").rglob("model.safetensors")}
-
-
-def run_snakemake(project, check=True):
-    return project.run("snakemake", "--cores", "1", "--quiet", "rules", check=check)
+from engine_world import both_plan, git, handover, of_defense, run_snakemake, trained
 
 
 @pytest.mark.engines

@@ -71,13 +71,13 @@ def test_spread_of_a_shrunk_model_keeps_its_small_distances():
     draw = torch.Generator().manual_seed(0)
     points = torch.nn.functional.normalize(torch.ones(50, 128) + 1e-4 * torch.rand(50, 128, generator=draw))
     pairs = [(points[i].double() - points[j].double()).norm().item() for i in range(50) for j in range(50) if i != j]
-    assert metrics.spread(points) == pytest.approx(sum(pairs) / len(pairs), rel=1e-3)
+    assert metrics.retrieval(points, torch.arange(50))[1] == pytest.approx(sum(pairs) / len(pairs), rel=1e-3)
 
 
 def test_spread_by_loop():
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     pairs = [(x[i] - x[j]).norm().item() for i in range(7) for j in range(7) if i != j]
-    assert metrics.spread(x, chunk=3) == pytest.approx(sum(pairs) / len(pairs))
+    assert metrics.retrieval(x, torch.arange(7))[1] == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_chance_recall_by_loop():
@@ -92,3 +92,39 @@ def test_collapse_rule():
     assert not metrics.is_collapsed(20.1, 10.0, 1.0)
     assert metrics.is_collapsed(90.0, 10.0, 0.00099)
     assert not metrics.is_collapsed(90.0, 10.0, 0.001)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), coarse=st.booleans())
+def test_ranks_of_relevant_items_by_loop(seed, coarse):
+    """Ties, of which coarse distances are full, rank in the order of the gallery."""
+    distances, query_labels, labels = world(seed)
+    if coarse:
+        distances = (4 * distances).floor() / 4
+    exclude = torch.arange(6)
+    ranks, counts = metrics.relevant_ranks(distances, query_labels, labels, exclude)
+    for query in range(6):
+        order = sorted((j for j in range(12) if j != query), key=lambda j: (distances[query, j].item(), j))
+        expected = [rank for rank, j in enumerate(order) if labels[j] == query_labels[query]]
+        assert counts[query].item() == len(expected)
+        assert ranks[query].tolist() == expected + [torch.inf] * (ranks.shape[1] - len(expected))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_everything_at_once_is_everything_by_itself(monkeypatch, chunk):
+    monkeypatch.setattr(metrics, "QUERIES", chunk)
+    draw = torch.Generator().manual_seed(0)
+    x, labels = torch.randn(20, 4, generator=draw), torch.randint(5, (20,), generator=draw)
+    distances, own = torch.cdist(x.double(), x.double()), torch.arange(20)
+    found, _ = metrics.retrieval(x, labels)
+    expected = {
+        "recall_at_1": metrics.recall_at_k(distances, labels, labels, 1, exclude=own),
+        "recall_at_2": metrics.recall_at_k(distances, labels, labels, 2, exclude=own),
+        "map": metrics.mean_average_precision(distances, labels, labels, exclude=own),
+        "map_at_r": metrics.mean_average_precision_at_r(distances, labels, labels, exclude=own),
+        "map_at_10": metrics.mean_average_precision_at_r(distances, labels, labels, r=10, exclude=own),
+    }
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        assert torch.allclose(found[name], values), name
+    assert torch.equal(metrics.recall_at_1(x, labels), expected["recall_at_1"])

@@ -202,7 +202,7 @@ def test_a_defense_may_bring_a_backbone_with_its_weights():
         (("validate", "digits"), "data/digits/images.npy: missing; run `python -m stages.prepare digits` first"),
         (("evaluate", "digits", "act", 0), "model.safetensors: missing; run `python -m stages.train digits act 0`"),
         (("attack", "digits", "act", 0, "qa"), "attacks: no block named 'qa'"),
-        (("report",), "history.csv: missing; run `python -m stages.train digits vanilla 0` first"),
+        (("report",), "results: nothing of the run is there; run `snakemake --cores 8` or, for one model, `python -m"),
     ],
 )
 def test_bad_words_and_missing_inputs(project, words, expected):

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import report
 from stages.core import tables
 from stages.core.stats import Estimate, Interval
 from stages.core.tables import Row
 from stages.io import params, published, results
 from stages.io.errors import UserError
 from stages.io.results import Model
+from stages.io.rows import table_rows
 
 
 def row(label, ers, tma, mark="", published=None):
@@ -44,7 +44,10 @@ def test_best_follows_the_direction_and_the_printed_decimals():
 
 
 def test_latex_is_escaped_and_bold_where_best():
-    text = tables.latex("Title", ROWS, COLUMNS, [])
+    text = tables.latex("Title: 5 % & more", ROWS, COLUMNS, [])
+    assert r"\caption{Title: 5 \% \& more}" in text
+    assert r" & ERS $\uparrow$ & TMA $\downarrow$ \\" in text
+    assert r"\textbf{30.0} {\footnotesize [29.0, 31.0]}" in tables.latex("Title", ROWS, COLUMNS, ["ers"])
     assert r"A\_1 & \textbf{30.0} & 0.500 \\" in text
     assert r"B\&C (shrunk) & \textbf{30.0} & \textbf{0.250} \\" in text
     assert r"D & not run & not run \\" in text
@@ -141,7 +144,7 @@ def test_rows_carry_estimates_published_values_and_verdicts():
     draws = {"ers": np.full(2000, 31.0)}
     models = [Model({"recall_at_1": r, "ers": e, "spread": 0.5, "collapsed": 0.0}, draws, {}, pd.DataFrame(), 5, 5)
               for r, e in ((39.0, 29.0), (39.4, 29.2), (39.8, 29.4))]  # fmt: skip
-    rows = {row.label: row for row in report.table_rows(block, "cub", {"hm": models}, published.read())}
+    rows = {row.label: row for row in table_rows(block, "cub", {"hm": models}, published.read())}
     hm = rows["HM[S,LGA]"]
     assert hm.cells["ers"].mean == pytest.approx(29.2)
     assert hm.cells["ers"].bootstrap == (31.0, 31.0)
@@ -150,7 +153,7 @@ def test_rows_carry_estimates_published_values_and_verdicts():
     assert (hm.verdicts["recall_at_1"], hm.verdicts["ers"], hm.verdicts["nmi"]) == ("match", "differs", "not run")
     assert rows["ACT"].verdicts["ers"] == "not run"
     assert rows["CA-TRIDE"].verdicts["ers"] == "no published value"
-    sources = report.table_rows(params.load()["tables"]["hardness_sources"], "cub", {}, published.read())
+    sources = table_rows(params.load()["tables"]["hardness_sources"], "cub", {}, published.read())
     assert {row.verdicts["ers"] for row in sources} == {"not run", "collapsed in the paper"}
 
 

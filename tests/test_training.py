@@ -29,7 +29,7 @@ def study(defense, seed=0, epochs=3, **options):
     images = torch.rand(30, 1, 4, 4, generator=draw, dtype=torch.float64)
     model = embedder()
     setting = Setting(partial(DEFENSES[defense], **options), MINERS["semihard"], EPS, 10.0, epochs, 8, 1e-3, 4e-4, seed)
-    rows = list(train(model, lambda rows, _: images[rows], labels, setting))
+    rows = list(train(model, lambda batches, _: ((rows, images[rows]) for rows in batches), labels, setting))
     return rows, model.state_dict()
 
 
@@ -51,7 +51,7 @@ def recorded_run(epochs=3, **changes):
 
     setting = Setting(recording, MINERS["hardest"], EPS, 10.0, epochs, 8, 1e-3, 4e-4, 0)._replace(**changes)
     images, model = torch.rand(30, 1, 4, 4, dtype=torch.float64), embedder()
-    rows = list(train(model, lambda rows, _: images[rows], labels, setting))
+    rows = list(train(model, lambda batches, _: ((rows, images[rows]) for rows in batches), labels, setting))
     return seen, rows, model
 
 
@@ -104,7 +104,7 @@ def test_live_batchnorm_sees_one_forward_pass_per_step():
     labels = torch.arange(3).repeat_interleave(10).numpy()
     images, model = torch.rand(30, 1, 4, 4, dtype=torch.float64), embedder(freeze=False)
     setting = Setting(DEFENSES["est"], MINERS["random"], EPS, 10.0, 2, 8, 1e-3, 0.0, 0)
-    list(train(model, lambda rows, _: images[rows], labels, setting))
+    list(train(model, lambda batches, _: ((rows, images[rows]) for rows in batches), labels, setting))
     assert model.network[1].num_batches_tracked == 2 * 4
 
 
@@ -122,4 +122,4 @@ def test_a_loss_that_is_not_finite_stops_training():
     setting = Setting(broken, MINERS["random"], EPS, 10.0, 1, 8, 1e-3, 0.0, 0)
     images = torch.rand(30, 1, 4, 4, dtype=torch.float64)
     with pytest.raises(TrainingError, match="the loss became nan in epoch 0; lower the learning rate"):
-        list(train(embedder(), lambda rows, _: images[rows], labels, setting))
+        list(train(embedder(), lambda batches, _: ((rows, images[rows]) for rows in batches), labels, setting))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = {"prepare", "validate", "train", "evaluate", "attack", "report"}
+STAGES = {"prepare", "validate", "train", "evaluate", "attack", "gallery", "report"}
 
 
 @pytest.fixture
@@ -27,15 +27,12 @@ def test_every_rule_is_documented_logged_and_timed(rules):
 
 
 def test_a_job_asks_for_what_its_dataset_needs(rules):
-    """Small data little, large data much, a second attempt twice; models a GPU where training runs on one."""
+    """A second attempt asks for twice as much; models for a GPU where training runs on one."""
     for name, rule in rules.items():
-        assert rule["small"]["mem_mb"] < 5000, name
+        assert 4000 < rule["large"]["mem_mb"] < 8000, name
         assert "gpu" not in rule["small"], name
         assert rule["again"] == {key: 2 * value for key, value in rule["small"].items()}, name
         assert rule["large"].get("gpu") == (1 if name in {"train", "evaluate", "attack"} else None), name
-    matrix = 60502**2 * 8 / 1e6
-    assert rules["evaluate"]["large"]["mem_mb"] > 6 * matrix
-    assert rules["train"]["large"]["mem_mb"] > 2 * matrix
 
 
 def test_what_jobs_ask_for_limits_nothing_on_one_machine(project):
@@ -72,10 +69,18 @@ def test_snakemakes_report_shows_tables_and_figures_with_captions(tiny):
     tiny.run("snakemake", "--cores", "2")
     tiny.run("snakemake", "--report", "report.html")
     page = (tiny.folder / "report.html").read_text()
-    for name in ("scores.csv", "comparison.csv", "main.md", "main.csv", "main.tex", "history_digits.svg"):
+    for name in (
+        "scores.csv",
+        "comparison.csv",
+        "main.md",
+        "main.csv",
+        "main.tex",
+        "history_digits.svg",
+        "tradeoff.png",
+    ):
         assert f'"{name}"' in page, name
     for caption in (tiny.folder / "workflow/report").glob("*.rst"):
         words = caption.read_text().split(":")[0].split("``")[0].split()
         assert " ".join(words) in " ".join(page.split()), caption.name
-    for category in ("Scores", "Tables", "Training", "Paper versus ours"):
+    for category in ("Scores", "Tables", "Figures", "Paper versus ours"):
         assert f'"{category}"' in page, category

@@ -4,17 +4,24 @@
     python workflow/handover.py snakemake   after dvc repro, pull or checkout
 
 Both know a finished job by records of their own, dvc.lock and .snakemake/metadata. Each direction writes the other's
-records only where the work is proven finished: Snakemake has nothing left to do, or `dvc status` is clean.
+records only where the work is proven finished: Snakemake has nothing left to do, or `dvc status` is clean. A file that
+is neither what its job wrote (logs/provenance) nor what dvc.lock names was edited by hand and is never handed over.
 """
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 LOCK = Path("dvc.lock")
 SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's records agree with
+PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
+MADE = ("data", "models", "results", "reports")  # what jobs write to
 COPIES = ("defense_code@", "attack_code@")  # small stages that only dvc.yaml has
 NOTHING_TO_DO = "Nothing to be done"
 
@@ -54,14 +61,112 @@ def changed_stages() -> dict[str, list[object]]:
     return status
 
 
+def digest(path: Path, algorithm: str) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def written(record: Path) -> dict[str, str]:
+    """SHA-256 of each output of one job by its path; empty where the record is missing or damaged."""
+    try:
+        outputs: dict[str, str] = json.loads(record.read_text())["outputs"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return outputs
+
+
+def differs(record: Path) -> Iterator[Path]:
+    """Outputs of one job that exist and are not what its provenance record says."""
+    for path, sha256 in ((Path(name), sha256) for name, sha256 in written(record).items()):
+        if path.exists() and digest(path, "sha256") != sha256:
+            yield path
+
+
+def locked() -> str:
+    """All MD5 hashes that dvc.lock names, those of files inside its folders included, somewhere in a text."""
+    text = LOCK.read_text() if LOCK.exists() else ""
+    folders = re.findall(r"md5: (\w\w)(\w+\.dir)", text)
+    listings = (Path(".dvc") / "cache" / "files" / "md5" / first / rest for first, rest in folders)
+    return text + "".join(path.read_text() for path in listings if path.exists())
+
+
+def edited() -> list[Path]:
+    """Outputs changed since their job wrote them and not by DVC: what a hand has edited.
+
+    Only files younger than their record are read, so that looking costs next to nothing.
+    """
+    found = []
+    for record in sorted(PROVENANCE.glob("*/*.json")):
+        age = record.stat().st_mtime
+        if any(os.path.exists(name) and os.path.getmtime(name) > age for name in written(record)):
+            changed = [path for path in differs(record) if digest(path, "md5") not in locked()]
+            found += changed
+            if not changed:
+                os.utime(record)  # looked at: next time its files are older
+    return found
+
+
+def refuse_edited(paths: list[Path]) -> None:
+    """Say which file was edited by hand and the way out.
+
+    Raises:
+        SystemExit: there is one.
+    """
+    if paths:
+        more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+        sys.exit(
+            f"{min(paths)}{more}: not what its job wrote, so it was edited by hand; "
+            f"move it away, then `dvc checkout` or `snakemake --cores 1 {min(paths)}` brings the original back"
+        )
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Keep DVC away from what jobs write while the block runs, by DVC's own lock file, which names this process.
+
+    A killed process leaves an entry behind that DVC removes by itself. Without DVC in this folder nothing is locked.
+
+    Raises:
+        SystemExit: DVC is at work here.
+    """
+    if not Path(".dvc").is_dir():
+        yield
+        return
+    from dvc.fs import localfs
+    from dvc.lock import LockError
+    from dvc.rwlock import rwlock
+
+    temporary = Path(".dvc") / "tmp"
+    temporary.mkdir(exist_ok=True)
+    with ExitStack() as held:
+        try:
+            made = [os.path.abspath(name) for name in MADE]
+            held.enter_context(rwlock(str(temporary), localfs, "snakemake", [], made, False))
+        except LockError as error:
+            who = next((line.strip() for line in str(error).splitlines() if "PID" in line), "a dvc command")
+            sys.exit(f"dvc is at work in this folder: {who}; start snakemake when it has ended")
+        yield
+
+
 def to_dvc() -> str:
-    """Commit what Snakemake finished to dvc.lock; what happened, in one line."""
+    """Commit what Snakemake finished to dvc.lock; what happened, in one line.
+
+    Raises:
+        SystemExit: a file to be committed is not what its job wrote.
+    """
     plan = run("snakemake", "--dry-run", "--cores", "1")
     if NOTHING_TO_DO not in plan.stdout + plan.stderr:
         return "dvc.lock is left as it is: snakemake has jobs left to do"
     changed = changed_stages()
     copies = [name for name in changed if name.startswith(COPIES)]
     finished = [name for name in changed if not name.startswith(COPIES) and not name.endswith(".dvc")]
+    records = [
+        PROVENANCE / stage / f"{words or 'all'}.json" for stage, _, words in (n.partition("@") for n in finished)
+    ]
+    if unknown := [record for record in records if not written(record)]:
+        sys.exit(f"handover: {min(unknown)}: missing, so nobody knows what that job wrote; run `snakemake -F`")
+    refuse_edited([path for record in records for path in differs(record)])
     if copies:
         run("dvc", "repro", "--quiet", *copies)
     if finished:
@@ -80,7 +185,7 @@ def to_snakemake() -> str:
     if changed:
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         sys.exit(f"handover: {min(changed)}{more}: not as in dvc.lock; run `dvc repro` or `dvc checkout` first")
-    run("snakemake", "--touch", "--forceall", "--cores", "1")
+    run("snakemake", "--touch", "--forceall", "--no-hooks", "--cores", "1")
     remember()
     return "snakemake knows all results"
 

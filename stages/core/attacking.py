@@ -42,13 +42,13 @@ def run(
     ``embed`` must be in evaluation mode. Each item's result depends on that item alone: the objective is a sum of
     per-item values, so the batch it travels in cannot matter beyond rounding.
     """
-    values = attack.objective(problem)
+    values, size = attack.objective(problem), images[0].numel()
     clean = problem.clean()
     last_seen = clean
     zeros: list[Tensor] = []
 
     def watched(perturbed: Tensor) -> Tensor:
-        perturbed.register_hook(lambda gradient: zeros.append((gradient == 0).flatten(1).double().mean(dim=1)))
+        perturbed.register_hook(lambda gradient: zeros.append((gradient == 0).sum(dim=(1, 2, 3))))
         return embed(perturbed)
 
     def objective(embeddings: Tensor, step: int) -> Tensor:
@@ -66,5 +66,5 @@ def run(
             objective_before=values(clean, -1),
             objective_after=values(final, -1),
             largest_change=(adversarial - images).abs().amax(dim=(1, 2, 3)),
-            zero_gradients=torch.stack(zeros).mean(dim=0) if zeros else torch.zeros(len(images), device=images.device),
+            zero_gradients=sum(zeros, torch.zeros(len(images), device=images.device)) / max(1, len(zeros) * size),
         )

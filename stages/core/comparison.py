@@ -1,5 +1,8 @@
 """Paper versus ours: one verdict per cell."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from stages.core.stats import Estimate
 
 COLLAPSED = "collapsed in the paper"  # published without figures
@@ -25,3 +28,9 @@ def verdict(published: float | None, ours: Estimate | None, slack: float) -> str
     if ours.over != "seeds" or ours.interval is None:
         return FEW
     return MATCH if ours.interval.low - slack <= published <= ours.interval.high + slack else DIFFERS
+
+
+def tally(verdicts: Iterable[str]) -> dict[str, int]:
+    """How many cells with a published value have each verdict; cells without one are not counted."""
+    counts = Counter(verdicts)
+    return {word: counts[word] for word in (MATCH, DIFFERS, FEW, NOT_RUN)}

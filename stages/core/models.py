@@ -59,7 +59,8 @@ class Embedder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images (B, C, H, W) in [0, 1]; the result (B, D) has unit norm."""
-        return F.normalize(self.network((images - self.mean) / self.std))
+        features = self.network((images - self.mean) / self.std)
+        return F.normalize(features.to(images.dtype))  # of lower precision inside ``Bfloat16``
 
     def train(self, mode: bool = True) -> "Embedder":
         """Set training mode, but keep frozen BatchNorm layers in evaluation mode."""
@@ -69,6 +70,42 @@ class Embedder(nn.Module):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
+
+
+class OwnModel(nn.Module):
+    """A user's network as this project's models are: images (B, C, H, W) in [0, 1] to unit-norm embeddings (B, D).
+
+    It stays in evaluation mode, whatever is asked: it is measured, not trained.
+    """
+
+    def __init__(self, network: nn.Module):
+        """Wrap a network that maps such images to embeddings (B, D) of any length."""
+        super().__init__()
+        self.network = network
+        self.train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images (B, C, H, W) in [0, 1]; the result (B, D) has unit norm."""
+        return F.normalize(self.network(images))
+
+    def train(self, mode: bool = True) -> "OwnModel":
+        """Keep evaluation mode."""
+        return super().train(False)
+
+
+class Bfloat16(nn.Module):
+    """An embedder whose matrix products and convolutions compute in bfloat16; all else stays float32."""
+
+    def __init__(self, model: nn.Module):
+        """Wrap ``model``, which stays the one that is trained and saved."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images (B, C, H, W) to embeddings (B, D)."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            embeddings: Tensor = self.model(images)
+        return embeddings
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 Embed = Callable[[Tensor], Tensor]
 Objective = Callable[[Tensor, int], Tensor]
-Stop = Callable[[Tensor, Tensor | None], bool]
+Stop = Callable[[Tensor, Tensor | None], bool | Tensor]
 
 
 def pgd(
@@ -29,7 +29,8 @@ def pgd(
         eps: radius of the ball, in pixel units of [0, 1].
         alpha: step size in the same units; a single step alone uses ``eps`` instead.
         steps: number of sign-gradient steps; 0 returns the images unchanged.
-        stop: ``stop(value, previous) -> bool``, asked before each step; True ends the loop without that step.
+        stop: ``stop(value, previous) -> bool`` or a tensor with one, asked before each step; True ends the loop
+            without that step.
 
     Returns:
         The perturbed images, detached, same shape as ``images``.
@@ -40,15 +41,23 @@ def pgd(
         return perturbed
     # x0 is in [0, 1], so clipping to the ball and then to [0, 1] is one clamp to the intersection.
     lower, upper = (perturbed - eps).clamp_(min=0), (perturbed + eps).clamp_(max=1)
-    previous = None
+    direction, previous = torch.empty_like(perturbed), None
+    on_cpu, moving = images.device.type == "cpu", images.new_ones(())
     for step in range(steps):
         perturbed.requires_grad_(True)
         with torch.enable_grad():
             value = objective(embed(perturbed), step)
-        if stop is not None and stop(value.detach(), previous):
-            break
+        if stop is not None:
+            stopped = stop(value.detach(), previous)
+            if on_cpu or isinstance(stopped, bool):
+                if stopped:
+                    break
+            else:  # nobody waits for the answer of a GPU: from here on steps have size 0
+                moving.masked_fill_(stopped, 0)
         previous = value.detach()
         (gradient,) = torch.autograd.grad(value, perturbed)
-        perturbed = perturbed.detach().sub_(gradient.sign(), alpha=size)
+        perturbed.requires_grad_(False)
+        torch.sign(gradient, out=direction)
+        perturbed.addcmul_(direction, moving, value=-size)
         torch.clamp(perturbed, lower, upper, out=perturbed)
     return perturbed.detach()

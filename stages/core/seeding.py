@@ -2,7 +2,11 @@
 
 import hashlib
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+EXAMPLES = 6  # test images whose perturbed versions an attack keeps
 
 
 def seed_of(*words: object) -> int:
@@ -14,3 +18,8 @@ def seed_of(*words: object) -> int:
 def generator(*words: object) -> torch.Generator:
     """Return a CPU generator seeded by ``seed_of(*words)``."""
     return torch.Generator().manual_seed(seed_of(*words))
+
+
+def drawn_order(image_ids: NDArray[np.int64]) -> list[int]:
+    """Rows in an order drawn from the ids alone: which images are attacked and shown is the same for every model."""
+    return sorted(range(len(image_ids)), key=lambda row: seed_of("examples", int(image_ids[row])))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from stages.core.comparison import NOT_RUN
-from stages.core.scores import STANDARD_ATTACKS
+from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
 from stages.core.stats import Estimate
 
 
@@ -14,7 +14,7 @@ class Column(NamedTuple):
     """A metric in a table.
 
     ``better`` is +1 where higher is better, -1 where lower is, 0 where neither; ``span`` the width of its range;
-    ``published`` its name in published.csv where that is not the heading.
+    ``published`` its name in published.csv where that is not the heading; ``unit`` what it is counted in.
     """
 
     heading: str
@@ -23,32 +23,35 @@ class Column(NamedTuple):
     span: float
     definition: str
     published: str = ""
+    unit: str = "percent"
 
 
 COLUMNS: dict[str, Column] = {
-    "recall_at_1": Column("R@1", 1, 1, 100, "share of queries whose nearest item is of their class, percent"),
-    "recall_at_2": Column("R@2", 1, 1, 100, "share of queries with one of their class in the nearest two, percent"),
-    "map": Column("mAP", 1, 1, 100, "mean average precision over the complete ranking, percent"),
-    "map_at_r": Column("mAP@R", 1, 1, 100, "mean average precision up to R = number of relevant items, percent", "-"),
-    "map_at_10": Column("mAP@10", 1, 1, 100, "the reference's mAP@R, which fixes R = 10, percent", "mAP@R(R=10)"),
-    "nmi": Column("NMI", 1, 1, 100, "mutual information of k-means clusters and classes, normalised, percent"),
-    "ca_plus": Column("CA+", 1, 1, 100, "rank of a candidate that climbs, percent; 50 is unaffected"),
-    "ca_minus": Column("CA-", 1, -1, 100, "rank of a candidate that sinks, percent; 0 is unaffected"),
-    "qa_plus": Column("QA+", 1, 1, 100, "rank of a candidate the query lifts, percent; 50 is unaffected"),
-    "qa_minus": Column("QA-", 1, -1, 100, "rank of a candidate the query sinks, percent; 0 is unaffected"),
-    "tma": Column("TMA", 3, -1, 1, "cosine of the attacked query to a target embedding; lower is more robust"),
-    "es_d": Column("ES:D", 3, -1, 2, "distance an attacked embedding moves, 0 to 2; lower is more robust"),
-    "es_r": Column("ES:R", 1, 1, 100, "R@1 of queries moved away from themselves, percent"),
-    "ltm": Column("LTM", 1, 1, 100, "R@1 under learning to misrank, percent"),
-    "gtm": Column("GTM", 1, 1, 100, "R@1 under greedy top-1 misranking, percent"),
-    "gtt": Column("GTT", 1, 1, 100, "share of queries that keep their top-1 item in the top 4, percent"),
-    "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalised sub-scores, percent"),
-    "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact reading, percent"),
-    "ars_reconstructed": Column(
-        "ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept, percent"
+    "recall_at_1": Column("R@1", 1, 1, 100, "share of queries whose nearest item is of their class"),
+    "recall_at_2": Column("R@2", 1, 1, 100, "share of queries with one of their class in the nearest two"),
+    "map": Column("mAP", 1, 1, 100, "mean average precision over the complete ranking"),
+    "map_at_r": Column("mAP@R", 1, 1, 100, "mean average precision up to R = number of relevant items", "-"),
+    "map_at_10": Column("mAP@10", 1, 1, 100, "the reference's mAP@R, which fixes R = 10", "mAP@R(R=10)"),
+    "nmi": Column("NMI", 1, 1, 100, "mutual information of k-means clusters and classes, normalised"),
+    "ca_plus": Column("CA+", 1, 1, 100, "rank of a candidate that climbs; 50 is unaffected"),
+    "ca_minus": Column("CA-", 1, -1, 100, "rank of a candidate that sinks; 0 is unaffected"),
+    "qa_plus": Column("QA+", 1, 1, 100, "rank of a candidate the query lifts; 50 is unaffected"),
+    "qa_minus": Column("QA-", 1, -1, 100, "rank of a candidate the query sinks; 0 is unaffected"),
+    "tma": Column("TMA", 3, -1, 1, "cosine of the attacked query to a target embedding", unit="cosine, -1 to 1"),
+    "es_d": Column("ES:D", 3, -1, 2, "distance an attacked embedding moves", unit="distance, 0 to 2"),
+    "es_r": Column("ES:R", 1, 1, 100, "R@1 of queries moved away from themselves"),
+    "ltm": Column("LTM", 1, 1, 100, "R@1 under learning to misrank"),
+    "gtm": Column("GTM", 1, 1, 100, "R@1 under greedy top-1 misranking"),
+    "gtt": Column("GTT", 1, 1, 100, "share of queries that keep their top-1 item in the top 4"),
+    "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalised sub-scores"),
+    "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact reading"),
+    "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
+    "spread": Column(
+        "spread", 3, 0, 2, "mean distance of clean test embeddings; shrinking raises ERS", unit="distance, 0 to 2"
     ),
-    "spread": Column("spread", 3, 0, 2, "mean distance of clean test embeddings, 0 to 2; shrinking raises ERS"),
-    "collapsed": Column("collapsed", 0, 0, 1, "1 where R@1 is at most twice chance or spread is under 0.001"),
+    "collapsed": Column(
+        "collapsed", 0, 0, 1, "1 where R@1 is at most twice chance or spread is under 0.001", unit="0 or 1"
+    ),
 }
 
 _READINGS = (
@@ -61,7 +64,7 @@ NOTES: dict[str, str] = {
     "gtm": _READINGS,
     "ars_reconstructed": "ARS (reconstructed) is our benign-relative score. The formula of the paper's ARS is not in "
     "the released code and was not available; these are not values of it.",
-    "nmi": "NMI: k-means++ with 10 starts up to 1,000 classes, one start and 25 iterations above.",
+    "nmi": "NMI: k-means++ with 10 starts up to 1,000 classes, above that one from random items with 25 iterations.",
     "spread": "shrunk: spread under 0.1, which raises ERS without protecting a ranking. collapsed: R@1 at most twice "
     "chance, or spread under 0.001.",
 }
@@ -71,7 +74,7 @@ class Row(NamedTuple):
     """One row of a table for one dataset.
 
     ``mark`` is "collapsed", "shrunk" or ""; ``cells`` holds an estimate per column, None where it did not run;
-    ``published`` the printed value or None, ``verdicts`` the comparison of the two.
+    ``published`` the printed value or None, ``verdicts`` the comparison of the two; ``defense`` is its block's name.
     """
 
     label: str
@@ -79,6 +82,7 @@ class Row(NamedTuple):
     cells: Mapping[str, Estimate | None]
     published: Mapping[str, float | None]
     verdicts: Mapping[str, str]
+    defense: str = ""
 
     @property
     def title(self) -> str:
@@ -95,6 +99,14 @@ def column(name: str) -> Column:
     base = max((name for name in STANDARD_ATTACKS if block.startswith(f"{name}_")), key=len, default="")
     variant = block.removeprefix(f"{base}_").replace("_", ", ") if base else block
     return found._replace(heading=f"{found.heading} ({variant})")
+
+
+def group(name: str) -> str:
+    """What a column tells of: clean images, images under attack, or scores and what qualifies them."""
+    metric = name.partition(":")[0]
+    if metric in SUB_SCORES:
+        return "Under attack"
+    return "Scores" if metric in ("ers", "ers_exact", "ars_reconstructed", "spread", "collapsed") else "Clean images"
 
 
 def notes(columns: list[str]) -> list[str]:
@@ -122,6 +134,7 @@ def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, ob
             records.append(
                 {
                     "dataset": dataset,
+                    "defense": row.defense,
                     "row": row.label,
                     "mark": row.mark,
                     "metric": name,
@@ -139,13 +152,14 @@ def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, ob
 
 
 def best(rows: list[Row], name: str) -> set[str]:
-    """Labels of the rows with the best printed value of a column; empty where no direction is better."""
+    """Labels of the rows with the best printed value of a column; empty where no direction is better, or no row is."""
     better, decimals = column(name).better, column(name).decimals
     values = {row.label: better * cell.mean for row in rows if (cell := row.cells[name]) is not None}
     if not better or not values:
         return set()
     top = max(round(value, decimals) for value in values.values())
-    return {label for label, value in values.items() if round(value, decimals) == top}
+    found = {label for label, value in values.items() if round(value, decimals) == top}
+    return found if len(found) < max(3, len(values)) else set()
 
 
 def markdown(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
@@ -156,26 +170,43 @@ def markdown(title: str, rows: list[Row], columns: list[str], intervals: Collect
     return f"### {title}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n\n{below}\n"
 
 
-_ESCAPES = str.maketrans({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "`": "'"})
+_ESCAPES = str.maketrans(
+    {character: rf"\{character}" for character in "&%_#${}"}
+    | {"`": "'", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$", "[": "{[}", "]": "{]}"}
+)
+_ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
 
 
 def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
-    """A booktabs tabular, the best value of each column in bold by its direction, notes below."""
-    winners = {name: best(rows, name) for name in columns}
-    headings = [column(name).heading.replace("-", "$-$").translate(_ESCAPES) for name in columns]
+    """A LaTeX table as wide as the page, for a document that loads booktabs and graphicx.
+
+    The best value of a column is bold, by its direction, which an arrow shows; letters lead from columns to the notes.
+    """
+    winners, below = {name: best(rows, name) for name in columns}, notes(columns)
+    letters = {note: rf"\textsuperscript{{{chr(ord('a') + place)}}}" for place, note in enumerate(below)}
     lines = [
-        f"% {title}",
+        r"% needs \usepackage{booktabs, graphicx}",
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{title.translate(_ESCAPES)}}}",
+        r"\resizebox{\textwidth}{!}{%",
         r"\begin{tabular}{l" + "r" * len(columns) + "}",
         r"\toprule",
-        " & ".join(["", *headings]) + r" \\",
-        r"\midrule",
     ]
+    headings = []
+    for name in columns:
+        found = column(name)
+        heading = found.heading.translate(_ESCAPES).replace("-", "$-$") + _ARROWS[found.better]
+        headings.append(heading + letters.get(NOTES.get(name, ""), ""))
+    lines += [" & ".join(["", *headings]) + r" \\", r"\midrule"]
     for row in rows:
         cells = [row.title.translate(_ESCAPES)]
         for name in columns:
-            value = text(name, row.cells[name], interval=name in intervals)
-            cells.append(rf"\textbf{{{value}}}" if row.label in winners[name] else value)
+            value = text(name, row.cells[name], interval=False)
+            value = rf"\textbf{{{value}}}" if row.label in winners[name] else value
+            _, bracket, rest = text(name, row.cells[name], interval=name in intervals).partition(" [")
+            cells.append(value + (rf" {{\footnotesize [{rest}}}" if bracket else ""))
         lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {note.translate(_ESCAPES)}" for note in notes(columns)]
-    return "\n".join([*lines, ""])
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\raggedright\scriptsize {letters[note]} {note.translate(_ESCAPES)}" for note in below]
+    return "\n".join([*lines, r"\end{table*}", ""])

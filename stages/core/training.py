@@ -4,6 +4,7 @@ Every draw comes from a generator named by (seed, epoch, step), so a step depend
 """
 
 from collections.abc import Callable, Iterator
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from stages.core.defenses.base import Batch, Defense, Schedule
 from stages.core.losses import collapseness, distance, hardness, triplet
 from stages.core.mining import Miner, mine
 from stages.core.seeding import generator
+
+Load = Callable[[Iterator[Tensor], torch.Generator], Iterator[tuple[Tensor, Tensor]]]
 
 INITIAL_LOSS = 2.0  # the "previous loss" before the first step: HM starts from the easiest destination
 
@@ -87,24 +90,24 @@ def train_step(
     batch = Batch(images, labels, clean, triplets, setting.miner, frozen, live, draws)
     trained = setting.defense(batch, schedule, eps=setting.eps)
     anchor, positive, negative = batch.clean_triplet()
-    row = EpochRow(
-        epoch=-1,
-        loss=triplet(anchor, positive, negative).item(),
-        loss_adversarial=trained.loss.item(),
-        collapseness=collapseness(distance(anchor, positive), distance(anchor, negative), setting.lam).item(),
-        hardness=hardness(anchor, positive, negative).mean().item(),
+    values = (
+        triplet(anchor, positive, negative),
+        trained.loss,
+        collapseness(distance(anchor, positive), distance(anchor, negative), setting.lam),
+        hardness(anchor, positive, negative).mean(),
+        trained.triplet_loss,
     )
-    return trained.loss, row, trained.triplet_loss.item()
+    *logged, triplet_loss = torch.stack(values).detach().cpu().tolist()  # at once: a GPU is waited for once
+    return trained.loss, EpochRow(-1, *logged), triplet_loss
 
 
-def train(
-    model: nn.Module, load: Callable[[Tensor, torch.Generator], Tensor], labels: NDArray[np.integer], setting: Setting
-) -> Iterator[EpochRow]:
+def train(model: nn.Module, load: Load, labels: NDArray[np.integer], setting: Setting) -> Iterator[EpochRow]:
     """Train ``model`` in place, yielding one row after each epoch.
 
     Args:
         model: the embedder, or one split over processes; left in evaluation mode at each yield.
-        load: ``load(rows, generator)`` gives augmented images (len(rows), C, H, W) in [0, 1], on the model's device.
+        load: ``load(batches, generator)`` goes through an epoch's batches of row numbers and gives each with its
+            augmented images (len(rows), C, H, W) in [0, 1], on the model's device.
         labels: class of each training image.
         setting: everything else.
 
@@ -117,16 +120,15 @@ def train(
     for epoch in range(setting.epochs):
         seen: list[tuple[int, EpochRow]] = []
         draws = generator(setting.seed, "epoch", epoch)
-        for rows in pair_batches(labels, setting.pairs_per_batch, draws):
-            images = load(rows, draws)
+        for rows, images in load(pair_batches(labels, setting.pairs_per_batch, draws), draws):
             schedule = Schedule(step, epoch / setting.epochs, previous_loss)
             drawn = classes[rows].to(images.device)
             loss, row, previous_loss = train_step(model, images, drawn, setting, schedule)
             step += 1
             if loss is None or row is None:
                 continue
-            if not torch.isfinite(loss):
-                raise TrainingError(f"the loss became {loss.item()} in epoch {epoch}; lower the learning rate")
+            if not isfinite(row.loss_adversarial):
+                raise TrainingError(f"the loss became {row.loss_adversarial} in epoch {epoch}; lower the learning rate")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -34,6 +34,14 @@ def result_dir(dataset: str, defense: str, seed: int) -> Path:
     return RESULTS / dataset / defense / str(seed)
 
 
+def figure_names(params: Mapping[str, Any]) -> list[str]:
+    """Names of the report's figures, each an SVG and a PNG in reports/figures/."""
+    datasets = params["run"]["datasets"]
+    sweeps = [f"sweep_{name}" for name, block in params["tables"].items() if "sweep" in block]
+    kinds = ("sub_scores", "history", "readings", *sweeps)
+    return ["tradeoff", *(f"{kind}_{dataset}" for dataset in datasets for kind in kinds)]
+
+
 def draft_of(path: Path) -> Path:
     """A temporary sibling's name, this process's own; what killed processes left of the same path is removed.
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,6 +90,21 @@ def check_words(given: dict[str, Any], loaded: params.Params) -> None:
             raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")
 
 
+def cell(name: str, loaded: params.Params) -> tuple[str, str, int, str]:
+    """The words of a cell ``dataset/defense/seed/attack``, with benign for the attack where none is meant.
+
+    Raises:
+        UserError: it has another form, or a word is not a block of its section.
+    """
+    words = name.split("/")
+    if len(words) != 4 or not words[2].isdigit():
+        raise UserError(f"{name}: not a cell; write dataset/defense/seed/attack, or benign for the attack")
+    dataset, defense, seed, attack = words
+    given = {"dataset": dataset, "defense": defense, "seed": int(seed)}
+    check_words(given if attack == "benign" else given | {"attack": attack}, loaded)
+    return dataset, defense, int(seed), attack
+
+
 def first_process() -> bool:
     """Whether this process speaks and writes for its job: the only one, or the first of those torchrun started."""
     return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK") == "0"
@@ -131,15 +147,43 @@ def workers() -> int:
 
 
 def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
-    """Pass ``items`` through, with a bar and the remaining time on a terminal and nothing elsewhere."""
+    """Pass ``items`` through, with a bar and the remaining time on a terminal.
+
+    How far it is also stands in logs/progress/ while it lasts, for `workflow/progress.py`, since the terminal of a job
+    that Snakemake started is a log file.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _bar(*columns) as bar:
         task = bar.add_task(label, total=total)
-        for item in items:
-            yield item
-            bar.advance(task)
+        with _published(label, total) as tell:
+            for done, item in enumerate(items, start=1):
+                yield item
+                bar.advance(task)
+                tell(done)
+
+
+@contextmanager
+def _published(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that writes how far a job is to logs/progress/, once a second at most; the file goes last."""
+    path = artifacts.LOGS / "progress" / f"{label.replace(' ', '-')}.json"
+    started, last = time.monotonic(), -1.0
+
+    def tell(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if first_process() and now - last >= 1:
+            last = now
+            state = {"label": label, "done": done, "total": total, "seconds": now - started, "process": os.getpid()}
+            with artifacts.writing(path) as (draft,):
+                artifacts.dump_json(state, draft)
+
+    try:
+        tell(0)
+        yield tell
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def transfer(blocks: Iterable[bytes], *, total: int, done: int, label: str) -> Iterator[bytes]:

@@ -127,27 +127,3 @@ def central_crop(split: Split, rows: NDArray[np.int64] | Tensor, crop: int) -> T
     height, width = split.pixels.shape[1:3]
     top, left = (height - crop) // 2, (width - crop) // 2
     return to_tensor(split.pixels[split.rows[np.asarray(rows)], top : top + crop, left : left + crop])
-
-
-def batch_buffer(split: Split, count: int, crop: int) -> Tensor:
-    """Memory for ``count`` images of ``crop`` x ``crop`` pixels, float32 (count, crop, crop, C)."""
-    return torch.empty(count, crop, crop, split.pixels.shape[3])
-
-
-def random_crop(
-    split: Split, rows: Tensor, generator: torch.Generator, *, crop: int, flip: bool, out: Tensor | None = None
-) -> Tensor:
-    """Images (B, C, crop, crop) of some rows, randomly cut and mirrored: the training transform (method.md 1.2).
-
-    With ``out``, a ``batch_buffer`` of at least B images, the result is a view of it and lasts until the next call:
-    fresh memory for every batch costs more time than filling it.
-    """
-    height, width = split.pixels.shape[1:3]
-    tops = torch.randint(height - crop + 1, (len(rows),), generator=generator).tolist()
-    lefts = torch.randint(width - crop + 1, (len(rows),), generator=generator).tolist()
-    mirrored = (torch.rand(len(rows), generator=generator) < 0.5).tolist()
-    images = (batch_buffer(split, len(rows), crop) if out is None else out)[: len(rows)]
-    for image, row, top, left, mirror in zip(images, rows.tolist(), tops, lefts, mirrored, strict=True):
-        stored = torch.from_numpy(split.pixels[split.rows[row], top : top + crop, left : left + crop])
-        torch.div(stored.flip(1) if flip and mirror else stored, 255, out=image)
-    return images.permute(0, 3, 1, 2)

@@ -16,6 +16,7 @@ Params = dict[str, Any]
 FILE = "params.yaml"
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
 DEEPEST, MOST_VALUES = 20, 100_000  # the paper's study has 7 levels and 2,000 values
+OWN = "own"  # the method of blocks that name a model
 POSITIVE_OPTIONS = {"steps", "alpha_over_eps", "loss_bound"}  # at 0 there would be no attack, or no number
 
 
@@ -118,6 +119,8 @@ def _check_references(params: Params) -> None:
             raise UserError(f"{FILE}: datasets.{name}.crop: {block['crop']} is larger than side; lower it")
     for name, block in params["defenses"].items():
         key = f"defenses.{name}"
+        if _is_own(key, block):
+            continue
         _known(f"{key}.method", block["method"], registries.defenses())
         _known(f"{key}.miner", block["miner"], registries.miners())
         if "backbone" in block.get("training", {}):
@@ -134,6 +137,10 @@ def _check_references(params: Params) -> None:
         family = registries.attacks()[block["attack"]]
         if block["family"] != family:
             raise UserError(f"{FILE}: attacks.{name}.family: {block['attack']} lives in {family!r}; write that")
+    for name in params["gallery"]["attacks"]:
+        _known("gallery.attacks", name, list(params["attacks"]))
+        if params["attacks"][name]["family"] == "candidate":
+            raise UserError(f"{FILE}: gallery.attacks: {name} perturbs candidates; name attacks that perturb the query")
     for name, block in params["tables"].items():
         for row in block["rows"]:
             _known(f"tables.{name}.rows", row, list(params["defenses"]))
@@ -143,6 +150,21 @@ def _check_references(params: Params) -> None:
                 _known(f"tables.{name}.{key}", metric, registries.columns())
                 if attack:
                     _known(f"tables.{name}.{key}", attack, list(params["attacks"]))
+
+
+def _is_own(key: str, block: Mapping[str, Any]) -> bool:
+    """Whether a block of `defenses` names a model instead of training one; its keys are checked either way."""
+    own = block["method"] == OWN
+    if own and "model" not in block:
+        raise UserError(f"{FILE}: {key}: key 'model' is missing; method {OWN} needs it")
+    wrong = [name for name in ("miner", "options", "training") if own and name in block]
+    if wrong:
+        raise UserError(f"{FILE}: {key}.{wrong[0]}: a model that is not trained has none; remove it")
+    if not own and "model" in block:
+        raise UserError(f"{FILE}: {key}.method: {block['method']} trains a model; write {OWN} beside `model`")
+    if not own and "miner" not in block:
+        raise UserError(f"{FILE}: {key}: key 'miner' is missing; add it")
+    return own
 
 
 def _known(key: str, word: str, known: list[str]) -> None:
@@ -200,3 +222,8 @@ def lookup(params: Params, key: str) -> Any:
     for part in key.split("."):
         value = value[part]
     return value
+
+
+def text(value: Any) -> str:
+    """A block as YAML, keys in their own order, for people to read."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

@@ -1,7 +1,8 @@
 """Reading a model's results, and computing what follows from them: scores, marks, resampled figures."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from stages.core.metrics import is_collapsed
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Figure, ars_reconstructed, ers
 from stages.core.seeding import seed_of
-from stages.core.stats import resampled_means
+from stages.core.stats import Estimate, estimate, resampled_means
 from stages.io import artifacts, seals
 from stages.io.errors import UserError, reason
 
@@ -21,12 +22,21 @@ HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "rec
 SHRUNK_BELOW = 0.1  # a spread under this is marked: ERS rewards shrinking
 
 
+class Source(NamedTuple):
+    """Where figures come from: a file of results, its SHA-256, those of what it was made from, and its job."""
+
+    path: str
+    sha256: str
+    inputs: Mapping[str, str]
+    job: str
+
+
 class Model(NamedTuple):
     """One model's figures.
 
     ``values`` by metric; ``draws`` the same over resampled queries (R,), for figures made of query means; ``checks``
     the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many test images there are and
-    ``attacked`` how many of them were attacked.
+    ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign".
     """
 
     values: dict[str, float]
@@ -35,6 +45,27 @@ class Model(NamedTuple):
     history: pd.DataFrame
     queries: int
     attacked: int
+    seed: int = 0
+    sources: Mapping[str, Source] = {}
+
+
+def read_models(run: Mapping[str, Any]) -> dict[str, dict[str, list[Model]]]:
+    """The models of the run by dataset and defense, one for each seed; what is not there is left out.
+
+    Raises:
+        UserError: a file is damaged, or missing beside others of the same job.
+    """
+    return {
+        dataset: {
+            defense: [
+                read_model(dataset, defense, seed, run["attacks"])
+                for seed in run["seeds"]
+                if (artifacts.result_dir(dataset, defense, seed) / "benign.json").exists()
+            ]
+            for defense in run["defenses"]
+        }
+        for dataset in run["datasets"]
+    }
 
 
 def metric_name(metric: str, attack: str) -> str:
@@ -84,43 +115,54 @@ class Queries(NamedTuple):
 
 def read_queries(
     dataset: str, defense: str, seed: int, attacks: list[str]
-) -> tuple[Queries, dict[str, dict[str, float]]]:
-    """Per-query values of one model, and each attack's self-checks.
+) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source]]:
+    """Per-query values of one model, the self-checks of each attack that ran, and where its figures come from.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is damaged, or missing beside others of the same job.
     """
     words = f"{dataset} {defense} {seed}"
     folder, command = artifacts.result_dir(dataset, defense, seed), f"python -m stages.evaluate {words}"
     path = folder / "benign.json"
     seals.check_beside(seals.load(path, command), path, command, "benign.parquet")
     benign = read_table(folder / "benign.parquet", command).drop(columns="image_id")
-    before, after, checks = {}, {}, {}
+    before, after, checks, sources = {}, {}, {}, {}
     for attack in attacks:
+        if not (folder / f"{attack}.json").exists():
+            continue
         command = f"python -m stages.attack {words} {attack}"
         path = folder / f"{attack}.json"
         report = seals.load(path, command, "metrics", "checks")
         seals.check_beside(report, path, command, f"{attack}.parquet")
         table = read_table(folder / f"{attack}.parquet", command)
         checks[attack] = report["checks"]
+        job = f"attack/{dataset}-{defense}-{seed}-{attack}"
+        sources[attack] = source(folder / f"{attack}.json", report, job)
         for metric in report["metrics"]:
             after[metric_name(metric, attack)] = table[f"{metric}_after"]
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
-    return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks
+    return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks, sources
+
+
+def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
+    """Where the figures of a job's report come from."""
+    return Source(path.as_posix(), artifacts.sha256(path), report["inputs"], job)
 
 
 def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Model:
-    """Read everything that was measured of one model and add the scores.
+    """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is damaged, or missing beside others of the same job.
     """
     words = f"{dataset} {defense} {seed}"
-    folder = artifacts.model_dir(dataset, defense, seed)
-    history = read_history(folder / "history.csv", f"python -m stages.train {words}")
-    folder = artifacts.result_dir(dataset, defense, seed)
-    benign = seals.load(folder / "benign.json", f"python -m stages.evaluate {words}", "metrics")["metrics"]
-    queries, checks = read_queries(dataset, defense, seed, attacks)
+    history, command = artifacts.model_dir(dataset, defense, seed) / "history.csv", f"python -m stages.train {words}"
+    curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
+    path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
+    report = seals.load(path, f"python -m stages.evaluate {words}", "metrics")
+    benign = report["metrics"]
+    queries, checks, sources = read_queries(dataset, defense, seed, attacks)
+    sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
 
     spread = benign["spread"]
     collapsed = is_collapsed(benign["recall_at_1"], benign["chance"], spread)
@@ -130,7 +172,8 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     draws = scored(column_draws(queries.after, same), column_draws(queries.before, same), spread, collapsed)
     draws |= column_draws(queries.benign, same)
     values["collapsed"] = float(collapsed)
-    return Model(values, draws, checks, history, len(queries.benign), len(queries.after))
+    attacked = len(queries.after) if checks else len(queries.benign)
+    return Model(values, draws, checks, curves, len(queries.benign), attacked, seed, sources)
 
 
 def column_means(frame: pd.DataFrame) -> dict[str, Figure]:
@@ -140,6 +183,8 @@ def column_means(frame: pd.DataFrame) -> dict[str, Figure]:
 
 def column_draws(frame: pd.DataFrame, seed: int) -> dict[str, Figure]:
     """Means of each column over resampled rows, (R,)."""
+    if frame.empty:
+        return {}
     means = resampled_means(frame.to_numpy(dtype=np.float64), seed=seed)
     return {str(name): means[:, position] for position, name in enumerate(frame)}
 
@@ -163,6 +208,23 @@ def mark(models: list[Model]) -> str:
     if any(model.values["collapsed"] for model in models):
         return "collapsed"
     return "shrunk" if any(model.values["spread"] < SHRUNK_BELOW for model in models) else ""
+
+
+def estimated(models: list[Model], metric: str) -> Estimate | None:
+    """Our estimate of a metric over the seeds that have it; None where it did not run."""
+    found = [model for model in models if metric in model.values]
+    if not found:
+        return None
+    draws = [model.draws[metric] for model in found if metric in model.draws]
+    return estimate([model.values[metric] for model in found], draws)
+
+
+def lead(first: list[Model], second: list[Model], metric: str) -> Estimate:
+    """By how much ``first`` is above ``second`` in a metric, over the seeds and the resampled queries of both."""
+    others = {model.seed: model for model in second}
+    pairs = [(model, others[model.seed]) for model in first if model.seed in others]
+    gaps = [one.values[metric] - other.values[metric] for one, other in pairs]
+    return estimate(gaps, [one.draws[metric] - other.draws[metric] for one, other in pairs])
 
 
 class FailedCheck(NamedTuple):

@@ -1,7 +1,9 @@
 # Shared by all rules: the checks before anything starts, what a job depends on, and what a wildcard may be.
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
+from stages.io import artifacts
 from stages.io import params as parameters
 from stages.io.errors import UserError
 from workflow import handover
@@ -19,6 +21,10 @@ if Path("models").exists() and not handover.is_seen() and not {"-F", "--forceall
         "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
         "run `python workflow/handover.py snakemake` first, or add --forceall to compute everything anew"
     )
+if workflow.is_main_process:
+    handover.refuse_edited(handover.edited())
+
+reserved = ExitStack()  # what a run holds until it ends
 
 
 wildcard_constraints:
@@ -68,24 +74,40 @@ def of_all_models(root, names):
     return expand(pattern, root=root, dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"], name=names)
 
 
-# What a rule's jobs ask a scheduler for: minutes for paper-sized data, and memory for so many float64 matrices of test
-# against test images as its ranking holds at once.
-MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "report": 30}
-MATRICES = {"train": 3, "evaluate": 7}
+def pictured(root, names):
+    """For a dataset, files of every defense's model of the first seed, whose attacks the report shows pictures of."""
+
+    def files(wildcards):
+        run = config["run"]
+        folders = [f"{root}/{wildcards.dataset}/{defense}/{run['seeds'][0]}" for defense in run["defenses"]]
+        return [f"{folder}/{name}" for folder in folders for name in names]
+
+    return files
+
+
+def pictures_of_attacks():
+    """Names of the files that the gallery reads for each attack it shows."""
+    shown = [attack for attack in config["gallery"]["attacks"] if attack in config["run"]["attacks"]]
+    return [name for attack in shown for name in (f"{attack}.json", f"{attack}_examples.npy")]
+
+
+# What a rule's jobs ask a scheduler for: minutes for paper-sized data. Ranking and attacks hold a chunk of distances at a
+# time, so memory hardly grows with the data.
+MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "gallery": 30, "report": 30}
+MEMORY = 6000  # MB
 
 
 def asks(rule):
     """`resources:` of a rule, for a scheduler: on one machine nothing is limited by them. A second attempt asks for
     twice the memory and time, and so on; gpu is asked for where the training profile trains on one."""
 
-    def mem_mb(wildcards, attempt):
-        images = config["datasets"][wildcards.dataset]["expected"]["test"]["images"] if rule in MATRICES else 0
-        return attempt * (4000 + MATRICES.get(rule, 0) * images**2 * 8 // 10**6)
-
     def gpu(wildcards):
         return 1 if config["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
 
-    asked = {"mem_mb": mem_mb, "runtime": lambda wildcards, attempt: attempt * MINUTES[rule]}
+    asked = {
+        "mem_mb": lambda wildcards, attempt: attempt * MEMORY,
+        "runtime": lambda wildcards, attempt: attempt * MINUTES[rule],
+    }
     return asked | ({"gpu": gpu} if rule in ("train", "evaluate", "attack") else {})
 
 

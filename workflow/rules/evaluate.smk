@@ -18,6 +18,8 @@ rule evaluate:
             "stages/io/checkpoints.py",
             "stages/io/data.py",
             "stages/io/inference.py",
+            "stages/io/own_models.py",
+            "stages/io/precision.py",
         ],
     output:
         benign="results/{dataset}/{defense}/{seed}/benign.json",
@@ -26,6 +28,7 @@ rule evaluate:
     params:
         depends=depends(
             "datasets.{dataset}.crop",
+            "datasets.{dataset}.precision",
             "datasets.{dataset}.training.threads",
             "datasets.{dataset}.training.device",
         ),
@@ -61,10 +64,14 @@ rule attack:
             "stages/core/backbones/small.py",
             "stages/core/losses.py",
             "stages/core/models.py",
+            "stages/core/neighbours.py",
             "stages/core/pgd.py",
             "stages/core/seeding.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
+            "stages/io/embeddings.py",
+            "stages/io/own_models.py",
+            "stages/io/precision.py",
         ],
     output:
         result="results/{dataset}/{defense}/{seed}/{attack}.json",
@@ -76,6 +83,7 @@ rule attack:
             "datasets.{dataset}.eps",
             "datasets.{dataset}.attack_batch",
             "datasets.{dataset}.attack_queries",
+            "datasets.{dataset}.precision",
             "datasets.{dataset}.training.threads",
             "datasets.{dataset}.training.device",
             "attacks.{attack}",

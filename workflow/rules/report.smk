@@ -1,4 +1,40 @@
-# The tables and the page, from exactly the configured matrix.
+# The pictures, tables and the page, from exactly the configured matrix.
+
+
+rule gallery:
+    """Show what attacks do to some queries of a dataset, under every defense."""
+    input:
+        images="data/{dataset}/images.npy",
+        manifest="data/{dataset}/manifest.parquet",
+        models=pictured("models", ["model.safetensors"]),
+        results=pictured("results", ["gallery.npy", *pictures_of_attacks()]),
+        code=[
+            "stages/gallery.py",
+            "stages/core/backbones/efficientnet.py",
+            "stages/core/backbones/resnet.py",
+            "stages/core/backbones/small.py",
+            "stages/core/models.py",
+            "stages/core/seeding.py",
+            "stages/io/checkpoints.py",
+            "stages/io/data.py",
+            "stages/io/embeddings.py",
+            "stages/io/own_models.py",
+            "stages/io/pictures.py",
+        ],
+    output:
+        "reports/gallery/{dataset}.json",
+    params:
+        depends=depends("datasets.{dataset}.crop", "gallery", "run"),
+    resources:
+        **asks("gallery"),
+    log:
+        "logs/gallery/{dataset}.log",
+    benchmark:
+        "logs/benchmarks/gallery/{dataset}.tsv"
+    conda:
+        "../envs/model.yaml"
+    shell:
+        logged("python -m stages.gallery {wildcards.dataset}")
 
 
 rule report:
@@ -9,7 +45,11 @@ rule report:
             "results", [f"{attack}.{kind}" for attack in config["run"]["attacks"] for kind in ("json", "parquet")]
         ),
         histories=of_all_models("models", ["history.csv"]),
-        template="workflow/report/index.html.j2",
+        pictures=expand("reports/gallery/{dataset}.json", dataset=config["run"]["datasets"]),
+        template=expand(
+            "workflow/report/{name}",
+            name=["gallery.html.j2", "index.html.j2", "page.css", "page.js", "parts.html.j2", "table.html.j2"],
+        ),
         published="workflow/reference/published.csv",
         code=[
             "stages/report.py",
@@ -20,8 +60,11 @@ rule report:
             "stages/core/stats.py",
             "stages/core/tables.py",
             "stages/io/figures.py",
+            "stages/io/page.py",
+            "stages/io/plotting.py",
             "stages/io/published.py",
             "stages/io/results.py",
+            "stages/io/rows.py",
         ],
     output:
         scores=report("reports/scores.csv", caption="../report/scores.rst", category="Scores"),
@@ -30,9 +73,9 @@ rule report:
         comparison=report("reports/comparison.csv", caption="../report/comparison.rst", category="Paper versus ours"),
         page="reports/index.html",  # a report of its own, whose links to its figures would break in Snakemake's
         figures=report(
-            expand("reports/figures/history_{dataset}.svg", dataset=config["run"]["datasets"]),
-            caption="../report/history.rst",
-            category="Training",
+            expand("reports/figures/{name}.{kind}", name=artifacts.figure_names(config), kind=["png", "svg"]),
+            caption="../report/figures.rst",
+            category="Figures",
         ),
         tables=report(
             expand("reports/tables/{table}.{kind}", table=config["tables"], kind=["csv", "md", "tex"]),
@@ -40,7 +83,7 @@ rule report:
             category="Tables",
         ),
     params:
-        depends=depends("run", "tables"),
+        depends=depends("attacks", "datasets", "defenses", "gallery", "run", "tables"),
     resources:
         **asks("report"),
     log:

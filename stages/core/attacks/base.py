@@ -6,12 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stages.core.neighbours import Rows, anything_but, count_nearer, nearest, prepared
+
 
 class Gallery(NamedTuple):
-    """Clean unit-norm embeddings (N, D) and labels (N,) of the whole test set."""
+    """Clean unit-norm embeddings (N, D) and labels (N,) of the whole test set; ``rows`` are ready to compare with."""
 
     embeddings: Tensor
     labels: Tensor
+    rows: Rows
+
+    @classmethod
+    def of(cls, embeddings: Tensor, labels: Tensor) -> "Gallery":
+        """A gallery of embeddings (N, D) of any dtype and labels (N,)."""
+        return cls(embeddings, labels, prepared(embeddings))
 
 
 class Problem(NamedTuple):
@@ -51,19 +59,9 @@ class Attack(NamedTuple):
     measure: Callable[[Problem, Tensor, Tensor], Measured]
 
 
-def plain_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances (B, D) x (N, D) -> (B, N), exact near zero and with zero gradient there."""
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-
-
 def plain_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distance row by row (B, D) x (B, D) -> (B,), by the same arithmetic as ``plain_distances``."""
-    return plain_distances(x[:, None], y[:, None])[:, 0, 0]
-
-
-def without(distances: Tensor, items: Tensor) -> Tensor:
-    """Distances (B, N) with each row's own gallery entry out of reach (infinite)."""
-    return distances.scatter(1, items[:, None], torch.inf)
+    """Euclidean distance row by row (B, D) x (B, D) -> float64 (B,), exact near zero, with zero gradient at zero."""
+    return torch.linalg.vector_norm(x.double() - y.double(), dim=1)
 
 
 def no_target(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -79,26 +77,25 @@ def anywhere(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generat
 def nearby(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One row per item, uniform among its max(1, floor(N / 100)) nearest, the item itself excluded."""
     count = max(1, len(gallery.labels) // 100)
-    distances = without(plain_distances(gallery.embeddings[items], gallery.embeddings), items)
-    nearest = distances.topk(count, dim=1, largest=False).indices
+    near = nearest(gallery.embeddings[items], gallery.rows, count, anything_but(items))
     which = torch.tensor([int(torch.randint(count, (), generator=g)) for g in generators]).to(items)
-    return nearest.gather(1, which[:, None]).squeeze(1)
+    return near.gather(1, which[:, None]).squeeze(1)
 
 
-def nearest(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+def nearest_other(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """The nearest other gallery row of each item."""
-    return without(plain_distances(gallery.embeddings[items], gallery.embeddings), items).argmin(dim=1)
+    return nearest(gallery.embeddings[items], gallery.rows, 1, anything_but(items)).squeeze(1)
 
 
-def percentile_rank(distances: Tensor, to_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Rank of a distance (B,) among distances (B, N) in percent of N: strictly nearer items, and with ties as half."""
-    strict = (distances < to_target[:, None]).double().mean(dim=1)
-    ties = (distances == to_target[:, None]).double().mean(dim=1)
-    return 100 * strict, 100 * (strict + ties / 2)
+def percentile_rank(points: Tensor, gallery: Gallery, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank of a distance ``limit`` (B,) from points (B, D) in percent of N: nearer items, and with ties as half."""
+    nearer, ties = count_nearer(points, gallery.rows, limit)
+    share = 100 / len(gallery.labels)
+    return share * nearer.double(), share * (nearer.double() + ties.double() / 2)
 
 
 def recall(problem: Problem, embeddings: Tensor) -> Tensor:
     """100 where the nearest gallery item, the item's own entry excluded, is of its class, else 0; shape (B,)."""
-    distances = without(plain_distances(embeddings, problem.gallery.embeddings), problem.items)
-    labels = problem.gallery.labels
-    return 100 * (labels[distances.argmin(dim=1)] == labels[problem.items]).double()
+    gallery = problem.gallery
+    top = nearest(embeddings, gallery.rows, 1, anything_but(problem.items)).squeeze(1)
+    return 100 * (gallery.labels[top] == gallery.labels[problem.items]).double()

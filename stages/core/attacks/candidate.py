@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from stages.core.attacks.base import (
@@ -14,18 +13,22 @@ from stages.core.attacks.base import (
     nearby,
     percentile_rank,
     plain_distance,
-    plain_distances,
 )
+from stages.core.neighbours import sums
 
 
 def objective(problem: Problem, *, sign: int) -> Values:
-    """mean_x [sign * (d(q, c~) - d(q, x))]+ over the whole gallery; sign +1 for CA+, -1 for CA-."""
-    query = problem.target()
-    to_gallery = plain_distances(query, problem.gallery.embeddings)
+    """mean_x [sign * (d(q, c~) - d(q, x))]+ over the whole gallery; sign +1 for CA+, -1 for CA-.
+
+    Only c~ moves: with the count and the summed distances of the items that the hinge lets through, the mean is
+    sign * (count * d(q, c~) - sum) / N.
+    """
+    query, rows = problem.target(), problem.gallery.rows
 
     def values(embeddings: Tensor, step: int) -> Tensor:
         to_candidate = plain_distance(query, embeddings)
-        return F.relu(sign * (to_candidate[:, None] - to_gallery)).mean(dim=1)
+        through = sums(query, rows, to_candidate, beyond=sign < 0, slope=False)
+        return sign * (through.number * to_candidate - through.total) / len(rows.points)
 
     return values
 
@@ -33,8 +36,7 @@ def objective(problem: Problem, *, sign: int) -> Values:
 def measure(problem: Problem, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
     """Rank of the candidate for its query in percent of N: share of the gallery strictly nearer to the query."""
     query = problem.target()
-    to_gallery = plain_distances(query, problem.gallery.embeddings)
-    strict, half = percentile_rank(to_gallery, plain_distance(query, embeddings))
+    strict, half = percentile_rank(query, problem.gallery, plain_distance(query, embeddings))
     return {name: strict, f"{name}_ties_half": half}
 
 

@@ -17,11 +17,11 @@ from stages.core.attacks.base import (
     Problem,
     Values,
     no_target,
-    plain_distances,
+    plain_distance,
     recall,
-    without,
 )
 from stages.core.losses import distance
+from stages.core.neighbours import anything_but, both, chunks, nearest, nearest_and_farthest, neither, of_class
 
 
 def learn_to_misrank(problem: Problem, *, keep_self: bool) -> Values:
@@ -29,24 +29,22 @@ def learn_to_misrank(problem: Problem, *, keep_self: bool) -> Values:
 
     ``keep_self``: the reference leaves the query's own clean embedding among the positives.
     """
-    gallery = problem.gallery
-    same = gallery.labels[problem.items, None] == gallery.labels[None, :]
-    positive = same if keep_self else same.scatter(1, problem.items[:, None], False)
+    gallery, items = problem.gallery, problem.items
+    same = of_class(gallery.labels, gallery.labels[items])
+    other, positive = neither(same), same if keep_self else both(same, anything_but(items))
 
     def values(embeddings: Tensor, step: int) -> Tensor:
-        distances = plain_distances(embeddings, gallery.embeddings)
-        farthest_other = distances.masked_fill(same, -torch.inf).amax(dim=1)
-        nearest_same = distances.masked_fill(~positive, torch.inf).amin(dim=1)
-        return F.relu(farthest_other - nearest_same)
+        near, far = nearest_and_farthest(embeddings, gallery.rows, positive, other)
+        to_near, to_far = (plain_distance(embeddings, gallery.embeddings[rows]) for rows in (near, far))
+        return F.relu(to_far - to_near)
 
     return values
 
 
 def nearest_of_other_class(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """GTM as described: the nearest gallery row of another class than the item's own."""
-    distances = plain_distances(gallery.embeddings[items], gallery.embeddings)
-    same = gallery.labels[items, None] == gallery.labels[None, :]
-    return distances.masked_fill(same, torch.inf).argmin(dim=1)
+    other = neither(of_class(gallery.labels, gallery.labels[items]))
+    return nearest(gallery.embeddings[items], gallery.rows, 1, other).squeeze(1)
 
 
 def row_inside_masked_gallery(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -55,11 +53,15 @@ def row_inside_masked_gallery(gallery: Gallery, items: Tensor, generators: Seque
     The mask removes the class of the nearest other item (not of the query), and the position found in what is left
     is not mapped back, so on class-sorted data targets behind that class block are shifted by its size.
     """
-    distances = without(plain_distances(gallery.embeddings[items], gallery.embeddings), items)
-    top = gallery.labels[distances.argmin(dim=1)]
-    other = gallery.labels[None, :] != top[:, None]
-    chosen = distances.masked_fill(~other, torch.inf).argmin(dim=1)
-    return other.cumsum(dim=1).gather(1, chosen[:, None]).squeeze(1) - 1
+    points, not_self = gallery.embeddings[items], anything_but(items)
+    top = nearest(points, gallery.rows, 1, not_self).squeeze(1)
+    removed = of_class(gallery.labels, gallery.labels[top])
+    chosen = nearest(points, gallery.rows, 1, both(not_self, neither(removed))).squeeze(1)
+    shift = torch.zeros_like(chosen)
+    for rows in chunks(len(gallery.labels)):
+        before = torch.arange(rows.start, rows.stop, device=chosen.device) < chosen[:, None]
+        shift += (removed(rows) & before).sum(dim=1)
+    return chosen - shift
 
 
 def greedy_objective(problem: Problem) -> Values:

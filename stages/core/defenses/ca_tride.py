@@ -19,8 +19,8 @@ from stages.core.pgd import Embed, pgd
 STOP_BELOW = 1e-5  # both inner loops stop, before stepping, once their objective is under this value
 
 
-def _fooled(value: Tensor, previous: Tensor | None) -> bool:
-    return bool(value < STOP_BELOW)
+def _fooled(value: Tensor, previous: Tensor | None) -> Tensor:
+    return value < STOP_BELOW
 
 
 def perturb_candidates(

@@ -72,8 +72,8 @@ def raise_hardness(
     def objective(embeddings: Tensor, step: int) -> Tensor:
         return F.relu(destination - hardness(*embeddings.chunk(3))).square().mean()
 
-    def settled(value: Tensor, previous: Tensor | None) -> bool:
-        return previous is not None and bool((value - previous).abs() < 1e-7)
+    def settled(value: Tensor, previous: Tensor | None) -> bool | Tensor:
+        return False if previous is None else (value - previous).abs() < 1e-7
 
     images = torch.cat([anchors, positives, negatives])
     moved = pgd(embed, images, objective, eps=eps, alpha=alpha, steps=steps, stop=settled)

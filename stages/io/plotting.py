@@ -1,0 +1,65 @@
+"""How the report's figures look, and how they are written: bytes that depend on nothing but the data."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with any colour vision; lines and markers differ as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v", "p", "*")
+LINES = ("-", "--", "-.", ":")
+INK, FAINT = "#222222", "#b5b5b5"
+STYLE: Any = {
+    "svg.hashsalt": "ca-tride",
+    "svg.fonttype": "path",  # looks the same on a machine without the font
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+
+
+def marks(position: int) -> dict[str, Any]:
+    """Colour and marker of the defense at a position, the same in every figure."""
+    return {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[(position // 7 + position) % len(MARKERS)]}
+
+
+def line(position: int) -> dict[str, Any]:
+    """Colour and line style of the defense at a position, the same in every figure."""
+    return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
+
+
+@contextmanager
+def drawn(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Give an empty figure (inches) and write it as <path>.svg and <path>.png, without date and with fixed ids."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None, "Creator": None})
+        figure.savefig(path.with_name(path.name + ".png"), dpi=160, metadata={"Software": None})
+
+
+def legend(figure: Figure, axis: Axes) -> None:
+    """One legend under all panels, of what ``axis`` shows."""
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        columns = min(len(labels), max(2, int(figure.get_figwidth() // 1.6)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def grid(axis: Axes, direction: Literal["x", "y", "both"] = "y") -> None:
+    """Faint lines behind the data."""
+    axis.grid(axis=direction, color=FAINT, linewidth=0.5, alpha=0.6)
+    axis.set_axisbelow(True)
