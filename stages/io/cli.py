@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from stages.io.errors import UserError, choose, printable
 if TYPE_CHECKING:
     import torch
 
+PREEMPTED = 75  # exit status of a job that a scheduler ended: try again (EX_TEMPFAIL in sysexits.h)
 Stage = Callable[..., list[Path]]
 T = TypeVar("T")
 log = logging.getLogger("stages")
@@ -47,6 +49,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     log.propagate = False
     started = time.monotonic()
     try:
+        signal.signal(signal.SIGTERM, terminate)
         loaded = params.load()
         check_words(given, loaded)
         outputs = stage(loaded, **given)
@@ -65,8 +68,20 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         if not lacks_memory(error):
             raise
         sys.exit(f"{name}: out of memory; give it more, or lower `pairs_per_batch` or `attack_batch` in {params.FILE}")
+    except Terminated:
+        log.warning("ended by SIGTERM; run again to go on from the last epoch that was kept")
+        sys.exit(PREEMPTED)
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted")
+
+
+class Terminated(BaseException):
+    """SIGTERM came: unwind, so that drafts are removed. No Exception, which stages may catch to name a damaged file."""
+
+
+def terminate(number: int, frame: object) -> None:
+    """Handler of SIGTERM."""
+    raise Terminated
 
 
 def lacks_memory(error: Exception) -> bool:
