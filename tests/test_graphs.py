@@ -49,11 +49,10 @@ def listed(jobs, params):
     run = params["run"]
     for dataset in run["datasets"]:
         gallery = jobs[f"python -m stages.gallery {dataset}"]
-        seen = [name for name in params["gallery"]["attacks"] if name in run["attacks"]]
-        names = ["gallery.npy", *(f"{name}{end}" for name in seen for end in (".json", "_examples.npy"))]
-        first = [f"{dataset}/{defense}/{run['seeds'][0]}" for defense in run["defenses"]]
-        files = {f"models/{folder}/model.safetensors" for folder in first}
-        files |= {f"results/{folder}/{name}" for folder in first for name in names}
+        names = ["gallery.npy", *(f"{name}{end}" for name in run["attacks"] for end in (".json", "_examples.npy"))]
+        models = [f"{dataset}/{defense}/{seed}" for defense in run["defenses"] for seed in run["seeds"]]
+        files = {f"models/{folder}/model.safetensors" for folder in models}
+        files |= {f"results/{folder}/{name}" for folder in models for name in names}
         folders = {f"models/{dataset}", f"results/{dataset}"}
         assert folders <= set(gallery["inputs"])
         gallery["inputs"] = sorted(files | (set(gallery["inputs"]) - folders))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from engine_world import both_plan, git, handover, of_defense, run_snakemake, trained
+from engine_world import REPORT, both_plan, git, handover, of_defense, run_snakemake, trained
 
 
 @pytest.mark.engines
 def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, tmp_path_factory):
     done = run_snakemake(study)
-    assert "handover: dvc.lock knows all results: 11 stages committed" in done.stdout + done.stderr
+    assert "handover: dvc.lock knows all results: 12 stages committed" in done.stdout + done.stderr
     before = trained(study)
     both_plan(study, set())
     assert "up to date" in study.run("dvc", "repro").stdout
@@ -26,9 +26,9 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
         "one defense": (lambda p: p["defenses"]["act"]["options"].update(steps=4), of_defense("act")),
         "one attack": (
             lambda p: p["attacks"]["es"].update(steps=2),
-            {"attack digits vanilla 0 es", "attack digits act 0 es", "report"},
+            {"attack digits vanilla 0 es", "attack digits act 0 es", *REPORT},
         ),
-        "a defense that is not run": (lambda p: p["defenses"]["hm"]["options"].update(steps=4), set()),
+        "a defense that is not run": (lambda p: p["defenses"]["hm"]["options"].update(steps=4), {"report"}),
     }
     for change, expected in edits.values():
         study.edit(change)

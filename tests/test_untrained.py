@@ -65,6 +65,10 @@ def test_a_figure_mixes_trained_and_untrained(tmp_path):
     path.write_text(HEADER)
     empty = results.read_table(path, "")
     trained = pd.DataFrame({name: np.arange(3.0) for name in HEADER.strip().split(",")})
-    figure = figures.histories({"untrained": [empty, empty], "trained": [trained]}, "Training")
-    figures.save(figure, tmp_path / "history.svg")
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [0, 3]
+    models = {
+        name: [results.Model({}, {}, {}, history, 5, 5) for history in histories]
+        for name, histories in (("untrained", [empty, empty]), ("trained", [empty, trained]))
+    }
+    assert figures.history(tmp_path / "both", models, {name: name for name in models})
+    assert not figures.history(tmp_path / "one", {"untrained": models["untrained"]}, {"untrained": "untrained"})
+    assert (tmp_path / "both.svg").stat().st_size > 2 * (tmp_path / "one.svg").stat().st_size

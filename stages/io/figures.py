@@ -111,8 +111,8 @@ def _normalised(models: list[Model], name: str) -> Estimate | None:
 
 def history(path: Path, models: ByDefense, labels: Labels) -> bool:
     """Losses, collapseness, hardness and R@1 over epochs: a line per defense, a band over its seeds."""
-    curves = {defense: [model.history for model in found] for defense, found in models.items()}
-    known = {defense: tables for defense, tables in curves.items() if any(len(table) for table in tables)}
+    curves = {defense: [model.history for model in found if len(model.history)] for defense, found in models.items()}
+    known = {defense: tables for defense, tables in curves.items() if tables}
     with drawn(path, 3.0 * len(CURVES), 3.5) as figure:
         if not known:
             _nothing(figure, "no model was trained")

@@ -74,21 +74,14 @@ def of_all_models(root, names):
     return expand(pattern, root=root, dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"], name=names)
 
 
-def pictured(root, names):
-    """For a dataset, files of every defense's model of the first seed, whose attacks the report shows pictures of."""
-
-    def files(wildcards):
-        run = config["run"]
-        folders = [f"{root}/{wildcards.dataset}/{defense}/{run['seeds'][0]}" for defense in run["defenses"]]
-        return [f"{folder}/{name}" for folder in folders for name in names]
-
-    return files
-
-
-def pictures_of_attacks():
-    """Names of the files that the gallery reads for each attack it shows."""
-    shown = [attack for attack in config["gallery"]["attacks"] if attack in config["run"]["attacks"]]
-    return [name for attack in shown for name in (f"{attack}.json", f"{attack}_examples.npy")]
+def of_dataset(root, names):
+    """Files of every model of one dataset of the run."""
+    return lambda wildcards: [
+        f"{root}/{wildcards.dataset}/{defense}/{seed}/{name}"
+        for defense in config["run"]["defenses"]
+        for seed in config["run"]["seeds"]
+        for name in names
+    ]
 
 
 # What a rule's jobs ask a scheduler for: minutes for paper-sized data. Ranking and attacks hold a chunk of distances at a

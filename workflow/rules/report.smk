@@ -6,8 +6,12 @@ rule gallery:
     input:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
-        models=pictured("models", ["model.safetensors"]),
-        results=pictured("results", ["gallery.npy", *pictures_of_attacks()]),
+        # All of them, since DVC can only name the folders they are in.
+        models=of_dataset("models", ["model.safetensors"]),
+        results=of_dataset(
+            "results",
+            ["gallery.npy", *(f"{attack}{end}" for attack in config["run"]["attacks"] for end in (".json", "_examples.npy"))],
+        ),
         code=[
             "stages/gallery.py",
             "stages/core/backbones/efficientnet.py",
