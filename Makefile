@@ -4,10 +4,10 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
 # Marked tests have a target each.
-QUICK := not browser and not crate and not slow and not engines and not real and not conda and not slurm
+QUICK := not faults and not browser and not crate and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
+.PHONY: setup test-faults fuzz lock licences reproduce plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -68,6 +68,20 @@ test-conda: $(STAMP)  ## the tiny study through --use-conda: conda on the path, 
 test-slurm: $(STAMP)  ## the tiny study on a one-node Slurm, which the folder that CA_TRIDE_TEST_TOOLS names sets up
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
 	$(RUN) python -m pytest -m slurm
+
+test-faults: $(STAMP)  ## every fault in every stage: damaged files, disk, memory, clock, processes that die
+	$(RUN) python -m pytest -m faults
+
+fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test draws a few
+	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/test_hostile.py tests/test_hostile_archives.py tests/test_hostile_files.py
+
+lock: constraints.txt  ## rewrite requirements.lock, the same versions with hashes of their files; needs uv
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --constraint constraints.txt --all-extras pyproject.toml \
+		--output-file requirements.lock
+
+licences: $(STAMP)  ## rewrite docs/licences.md
+	$(VENV)/bin/python workflow/licences.py > docs/licences.md
 
 rulegraph: $(STAMP)  ## redraw the picture of the graph in the README; needs graphviz
 	$(RUN) snakemake --rulegraph --quiet all | dot -Tsvg > docs/rulegraph.svg

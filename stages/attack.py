@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.params import Params
 from stages.io.params import attack as attack_block
 from stages.io.params import dataset as dataset_block
@@ -28,7 +28,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     from stages.core.attacks.base import Gallery, Problem
     from stages.core.seeding import EXAMPLES, drawn_order, generator
     from stages.io import own_models
-    from stages.io.data import central_crop, data_files, load_split
+    from stages.io.data import central_crop, load_split, validated
     from stages.io.embeddings import read_gallery
     from stages.io.precision import in_precision
 
@@ -37,8 +37,14 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     saved = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
     model = in_precision(saved.requires_grad_(False), data_block["precision"], device, f"datasets.{dataset}.precision")
     folder = artifacts.result_dir(dataset, defense, seed)
-    gallery_path, test = folder / "gallery.npy", load_split(dataset, "test")
-    embeddings = read_gallery(gallery_path, len(test.labels), f"python -m stages.evaluate {dataset} {defense} {seed}")
+    benign_path, gallery_path = folder / "benign.json", folder / "gallery.npy"
+    command = f"python -m stages.evaluate {dataset} {defense} {seed}"
+    benign = seals.load(benign_path, command)
+    inputs = artifacts.hashes(model_path) | validated(dataset)
+    seals.check_inputs(benign, benign_path, command, inputs)
+    seals.check_beside(benign, benign_path, command, gallery_path.name)
+    test = load_split(dataset, "test")
+    embeddings = read_gallery(gallery_path, len(test.labels), command)
     gallery = Gallery.of(embeddings.to(device), torch.from_numpy(test.labels).to(device))
     cli.log.info("read %s, %s and %d test images", model_path, gallery_path, len(test.labels))
 
@@ -71,13 +77,14 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     report = summary(table, list(result.after)) | {
         "attack": attack,
         "eps": eps,
-        "inputs": artifacts.hashes(model_path, gallery_path, *data_files(dataset)),
+        "inputs": inputs | artifacts.hashes(gallery_path),
     }
     outputs = (folder / f"{attack}.json", folder / f"{attack}.parquet", folder / f"{attack}_examples.npy")
     with artifacts.writing(*outputs) as (json_path, parquet_path, examples_path):
-        artifacts.dump_json(report, json_path)
         table.to_parquet(parquet_path, index=False)
         np.save(examples_path, np.stack(pictures).astype(np.float32))
+        beside = {outputs[1].name: parquet_path, outputs[2].name: examples_path}
+        seals.dump(report, json_path, beside)
     return list(outputs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
 
@@ -20,7 +20,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
 
     from stages.core import metrics
     from stages.io import own_models
-    from stages.io.data import central_crop, data_files, load_split
+    from stages.io.data import central_crop, load_split, validated
     from stages.io.inference import embed_split
     from stages.io.precision import in_precision
 
@@ -28,6 +28,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     own = params["defenses"][defense].get("model")
     saved = own_models.load(model_path, f"python -m stages.train {dataset} {defense} {seed}", own).to(device)
     model = in_precision(saved.requires_grad_(False), block["precision"], device, f"datasets.{dataset}.precision")
+    inputs = artifacts.hashes(model_path) | validated(dataset)
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)
     cli.log.info("read %s and %d test images", model_path, len(labels))
@@ -45,12 +46,12 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     report = {
         "metrics": values,
         "queries": len(labels),
-        "inputs": artifacts.hashes(model_path, *data_files(dataset)),
+        "inputs": inputs,
     }
     with artifacts.writing(*outputs) as (benign_path, table_path, gallery_path):
-        artifacts.dump_json(report, benign_path)
         table.to_parquet(table_path, index=False)
         np.save(gallery_path, embeddings.numpy().astype(np.float32))
+        seals.dump(report, benign_path, {"benign.parquet": table_path, "gallery.npy": gallery_path})
     return list(outputs)
 
 

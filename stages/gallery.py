@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
 
@@ -51,8 +51,9 @@ def gallery(params: Params, dataset: str) -> list[Path]:
         embeddings = read_gallery(folder / "gallery.npy", len(test.labels), f"python -m stages.evaluate {words}")
         for attack in found:
             command = f"python -m stages.attack {words} {attack}"
-            eps = artifacts.load_json(folder / f"{attack}.json", command, "eps")["eps"]
-            factor = pictures.magnification(eps)
+            report = seals.load(folder / f"{attack}.json", command, "eps")
+            seals.check_beside(report, folder / f"{attack}.json", command, f"{attack}_examples.npy")
+            factor = pictures.magnification(report["eps"])
             perturbed = read_examples(folder / f"{attack}_examples.npy", command)
             rows = order[: min(wanted["queries"], len(perturbed))]
             place = {row: position for position, row in enumerate(sorted(order[: len(perturbed)]))}

@@ -11,8 +11,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli
-from stages.io.errors import UserError
+from stages.io import artifacts, cli, seals
+from stages.io.errors import UserError, reason
 from stages.io.params import FILE, Params
 from stages.io.params import dataset as dataset_block
 
@@ -47,13 +47,13 @@ def opened(item: Item) -> Iterator[Image.Image]:
     Raises:
         UserError: the file cannot be decoded to the end.
     """
-    from PIL import Image
-
     try:
         with item.open() as image:
             yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{item.source_path}: cannot be decoded ({error}); replace or remove the file") from None
+    except Exception as error:  # besides its own errors, Pillow lets through what Python says of damaged headers
+        raise UserError(
+            f"{item.source_path}: cannot be decoded ({reason(error)}); replace or remove the file"
+        ) from None
 
 
 def decode(item: Item, side: int, channels: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -182,8 +182,10 @@ def prepare(params: Params, dataset: str) -> list[Path]:
         UserError: the original files are missing, damaged or not what their lists say, or the disk is too small.
     """
     import math
+    import warnings
 
     import pandas as pd
+    from PIL import Image
 
     from stages.io.archives import unpacked
     from stages.io.readers import READERS
@@ -192,7 +194,12 @@ def prepare(params: Params, dataset: str) -> list[Path]:
     if "fetch" in block:
         check_raw(raw, block["fetch"], dataset)
     outputs = (folder / "images.npy", folder / "manifest.parquet")
-    with unpacked(raw, beside=folder / "raw") as originals, artifacts.writing(*outputs) as (images_path, manifest_path):
+    with (
+        warnings.catch_warnings(),
+        unpacked(raw, beside=folder / "raw") as originals,
+        artifacts.writing(*outputs) as (images_path, manifest_path),
+    ):
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow itself refuses twice that size only
         with located(raw):
             items = READERS[block["reader"]](originals)
             channels = channels_of(items)
@@ -205,7 +212,7 @@ def prepare(params: Params, dataset: str) -> list[Path]:
         manifest = pd.DataFrame(facts).assign(
             label=[label for _, label, _ in rows], split=[part for _, _, part in rows]
         )
-        manifest.to_parquet(manifest_path, index=False)
+        seals.sign(manifest).to_parquet(manifest_path, index=False)
     return list(outputs)
 
 

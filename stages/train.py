@@ -14,6 +14,7 @@ from stages.io.params import defense as defense_block
 def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     """Write models/<dataset>/<defense>/<seed>/model.safetensors and history.csv.
 
+    After each epoch the state goes to resume.pt beside them; a killed run goes on from it and ends with the same bytes.
     Of several processes that torchrun started, the first one writes, and names what it wrote.
     """
     data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
@@ -30,15 +31,15 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.core.defenses import DEFENSES
     from stages.core.metrics import recall_at_1
     from stages.core.mining import MINERS
-    from stages.core.training import EpochRow, Setting, TrainingError
+    from stages.core.training import EpochRow, Setting, Standing, TrainingError
     from stages.core.training import train as epochs
-    from stages.io import checkpoints, processes, weights
+    from stages.io import checkpoints, processes, resume, weights
     from stages.io.batches import training_batches
-    from stages.io.data import central_crop, load_split
+    from stages.io.data import central_crop, load_split, validated
     from stages.io.inference import embed_split
     from stages.io.precision import in_precision
 
-    require_valid(dataset)
+    data = validated(dataset)
     if "model" in block:
         return adopt(block["model"], dataset, defense, seed, data_block["crop"])
     learn, test = load_split(dataset, "train"), load_split(dataset, "test")
@@ -77,11 +78,26 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     def view(rows: Tensor) -> Tensor:
         return central_crop(test, rows, data_block["crop"]).to(device)
 
-    history = []
+    folder = artifacts.model_dir(dataset, defense, seed)
+    state, run = folder / "resume.pt", resume.identity(block=block, data=data, dataset=data_block, seed=seed)
+    history: list[dict[str, float]] = []
+    kept, begin = resume.load(state, run), None
+    if kept:
+        model.load_state_dict(kept["weights"])
+        history += kept["history"]
+        begin = Standing(kept["optimiser"], kept["epoch"], kept["step"], kept["previous_loss"])
+
+    def keep(standing: Standing) -> None:
+        if cli.first_process():
+            resume.save(state, identity=run, weights=model.state_dict(), history=history, **standing._asdict())
+
     try:
         with processes.joined(device) as group:
-            rows = epochs(processes.split(computing, group), load, learn.labels, setting)
-            for row in cli.progress(rows, total=setting.epochs, label=f"train {dataset} {defense} {seed}"):
+            split = processes.split(computing, group)
+            rows = epochs(split, load, learn.labels, setting, begin=begin, keep=keep)
+            for row in cli.progress(
+                rows, total=setting.epochs - len(history), label=f"train {dataset} {defense} {seed}"
+            ):
                 last, due = row.epoch + 1 == setting.epochs, (row.epoch + 1) % profile["evaluate_every"] == 0
                 recall = np.nan
                 if (last or due) and cli.first_process():
@@ -92,12 +108,12 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         raise UserError(f"{dataset} {defense} {seed}: {error}") from None
     if not cli.first_process():
         return []
-    folder = artifacts.model_dir(dataset, defense, seed)
     outputs = (folder / "model.safetensors", folder / "history.csv")
     with artifacts.writing(*outputs) as (model_path, history_path):
         checkpoints.save(model, architecture, model_path)
         table = pd.DataFrame(history, columns=[*EpochRow._fields, "recall_at_1"])  # a header even without epochs
         table.to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
+    state.unlink(missing_ok=True)
     return list(outputs)
 
 
@@ -130,21 +146,6 @@ def adopt(own: Params, dataset: str, defense: str, seed: int, crop: int) -> list
             own_models.copy(own, test.pixels.shape[3], crop, model_path)
         pd.DataFrame(columns=[*EpochRow._fields, "recall_at_1"]).to_csv(history_path, index=False, lineterminator="\n")
     return list(outputs)
-
-
-def require_valid(dataset: str) -> None:
-    """Refuse to train on data that great-expectations has not passed.
-
-    Raises:
-        UserError: validation is missing, failed, or was of other files.
-    """
-    command = f"python -m stages.validate {dataset}"
-    path = artifacts.data_dir(dataset) / "validation.json"
-    report = artifacts.load_json(path, command, "success", "inputs")
-    folder = artifacts.data_dir(dataset)
-    now = artifacts.hashes(folder / "images.npy", folder / "manifest.parquet")
-    if not report["success"] or report["inputs"] != now:
-        raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
 
 
 def main() -> None:

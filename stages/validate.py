@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, seals
 from stages.io.errors import UserError
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
@@ -127,13 +127,13 @@ def validate(params: Params, dataset: str) -> list[Path]:
     Raises:
         UserError: an expectation fails; an earlier pass is withdrawn, so nothing can train on this data.
     """
-    from stages.io.data import COLUMNS, data_files, read_manifest, read_pixels
+    from stages.io.data import COLUMNS, data_files, read_manifest, read_pixels, remedy
 
     block = dataset_block(params, dataset)
     images_path, manifest_path = data_files(dataset)
     pixels, manifest = read_pixels(images_path), read_manifest(manifest_path)
     if len(pixels) != len(manifest):
-        raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; prepare again")
+        raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images_path)}")
     cli.log.info("read %d images and manifest rows of %s", len(manifest), dataset)
     docs = artifacts.LOGS / "validation" / dataset
     suite = expectations(list(COLUMNS), block["expected"], len(manifest))
@@ -144,10 +144,12 @@ def validate(params: Params, dataset: str) -> list[Path]:
     if failed:
         output.unlink(missing_ok=True)
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise UserError(f"{manifest_path}: {describe(failed[0])}{more}; mend the data or datasets.{dataset}")
+        damaged = any(one["arguments"].get("column_B") == "stored_sha256" for one in failed)
+        cure = remedy(images_path) if damaged else f"mend the data or datasets.{dataset}"
+        raise UserError(f"{manifest_path}: {describe(failed[0])}{more}; {cure}")
     report = {"success": True, "expectations": results, "inputs": artifacts.hashes(images_path, manifest_path)}
     with artifacts.writing(output) as (draft,):
-        artifacts.dump_json(report, draft)
+        seals.dump(report, draft)
     return [output]
 
 

@@ -124,3 +124,13 @@ def own(project) -> Project:
     """A copy of the project with a user's dataset `own`: two training and two test classes of three images."""
     make_own(project)
     return project
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """An empty project to stand in, as stages do; what a hostile file makes of it must stay inside."""
+    folder, before = tmp_path_factory.mktemp("hostile") / "project", Path.cwd()
+    folder.mkdir()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)

@@ -18,6 +18,7 @@ PLUMBING = {
     "stages/io/errors.py",
     "stages/io/params.py",
     "stages/io/registries.py",
+    "stages/io/seals.py",
 }
 BLOCK_FOLDERS = ("stages/core/defenses/", "stages/core/attacks/")
 

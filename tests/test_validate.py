@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from own_images import prepared
 
-from stages.io import params
+from stages.io import params, seals
 from stages.io.errors import UserError
 from stages.prepare import prepare
 from stages.validate import validate
@@ -16,7 +16,7 @@ def violate(project, change):
     images, manifest = prepared(project)
     images, manifest = change(images.copy(), manifest)
     np.save(folder / "images.npy", images)
-    manifest.to_parquet(folder / "manifest.parquet", index=False)
+    seals.sign(manifest).to_parquet(folder / "manifest.parquet", index=False)
     with pytest.raises(UserError) as caught:
         validate(params.load(), "own")
     return str(caught.value)

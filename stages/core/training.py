@@ -5,7 +5,7 @@ Every draw comes from a generator named by (seed, epoch, step), so a step depend
 
 from collections.abc import Callable, Iterator
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,7 +101,27 @@ def train_step(
     return trained.loss, EpochRow(-1, *logged), triplet_loss
 
 
-def train(model: nn.Module, load: Load, labels: NDArray[np.integer], setting: Setting) -> Iterator[EpochRow]:
+class Standing(NamedTuple):
+    """Where a run stands between two epochs; with the model's weights, all that its next step depends on.
+
+    ``optimiser`` is its state_dict, ``epoch`` the next one, ``step`` and ``previous_loss`` as in Schedule.
+    """
+
+    optimiser: dict[str, Any]
+    epoch: int
+    step: int
+    previous_loss: float
+
+
+def train(
+    model: nn.Module,
+    load: Load,
+    labels: NDArray[np.integer],
+    setting: Setting,
+    *,
+    begin: Standing | None = None,
+    keep: Callable[[Standing], None] | None = None,
+) -> Iterator[EpochRow]:
     """Train ``model`` in place, yielding one row after each epoch.
 
     Args:
@@ -110,14 +130,19 @@ def train(model: nn.Module, load: Load, labels: NDArray[np.integer], setting: Se
             augmented images (len(rows), C, H, W) in [0, 1], on the model's device.
         labels: class of each training image.
         setting: everything else.
+        begin: where to go on; ``model`` then has the weights of that moment.
+        keep: called with where training stands, after each epoch's row has been dealt with.
 
     Raises:
         TrainingError: the loss became NaN or infinite, or an epoch held no triplet at all.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
     classes = torch.from_numpy(labels.astype(np.int64))
-    step, previous_loss = 0, INITIAL_LOSS
-    for epoch in range(setting.epochs):
+    first, step, previous_loss = 0, 0, INITIAL_LOSS
+    if begin is not None:
+        optimiser.load_state_dict(begin.optimiser)
+        _, first, step, previous_loss = begin
+    for epoch in range(first, setting.epochs):
         seen: list[tuple[int, EpochRow]] = []
         draws = generator(setting.seed, "epoch", epoch)
         for rows, images in load(pair_batches(labels, setting.pairs_per_batch, draws), draws):
@@ -137,6 +162,8 @@ def train(model: nn.Module, load: Load, labels: NDArray[np.integer], setting: Se
             raise TrainingError(f"no batch of epoch {epoch} held two classes; raise pairs_per_batch or add classes")
         model.eval()
         yield mean_row(epoch, seen)
+        if keep is not None:
+            keep(Standing(optimiser.state_dict(), epoch + 1, step, previous_loss))
 
 
 def mean_row(epoch: int, rows: list[tuple[int, EpochRow]]) -> EpochRow:

@@ -1,5 +1,6 @@
 """Archives with a dataset's original files: unpacking them without letting them write where they should not."""
 
+import errno
 import lzma
 import shutil
 import tarfile
@@ -23,6 +24,18 @@ DAMAGE = (
     RuntimeError,  # zipfile: encrypted, or compressed by a method it does not know
 )
 SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip")
+# Images hardly compress and lists of them tenfold; what swells beyond this is a decompression bomb.
+LARGEST_RATIO, HARMLESS = 100, 64 << 20  # contents may be so many times the archive, or so many bytes
+HEADER = 512  # what an entry costs besides its contents, so that a billion empty files count too
+LONGEST_NAME = 1 << 16  # bytes that a tar spends on one entry's long name or extended header, which is read whole
+NAMING = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+UNNAMEABLE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 class Member(NamedTuple):
@@ -32,6 +45,17 @@ class Member(NamedTuple):
     kind: str
     size: int
     content: IO[bytes] | None
+
+
+class Header(tarfile.TarInfo):
+    """tarfile's reading of one entry, without its endless loop on negative sizes (CVE-2025-8194) and its trust in
+    the size of names.
+    """
+
+    def _block(self, count: int) -> int:
+        if count < 0 or (self.type in NAMING and count > LONGEST_NAME):
+            raise tarfile.ReadError("an entry's size is out of range")
+        return super()._block(count)  # type: ignore[misc]
 
 
 def is_archive(path: Path) -> bool:
@@ -70,28 +94,50 @@ def unpack(archive: Path, folder: Path) -> None:
         UserError: names the archive and the entry.
     """
     free = shutil.disk_usage(folder).free
+    most = max(HARMLESS, LARGEST_RATIO * archive.stat().st_size)
+    total = 0
     try:
         for member in members(archive):
-            path = PurePosixPath(member.name)
-            if path.is_absolute() or ".." in path.parts or member.kind == "other":
-                problem = "is a link or device" if member.kind == "other" else "leaves the folder"
-                raise UserError(f"{archive}: entry {member.name!r} {problem}; get the archive from its official source")
-            free -= member.size
-            if free < 0:
+            total += HEADER + member.size
+            if total > most:
+                raise UserError(f"{archive}: unpacks to over {LARGEST_RATIO} times its size; get it from its source")
+            if total > free:
                 raise UserError(f"{archive}: its contents do not fit the free disk space; make room")
-            target = folder / path
-            if member.content is None:
-                target.mkdir(parents=True, exist_ok=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with member.content, target.open("wb") as file:
-                    shutil.copyfileobj(member.content, file, 1 << 20)
+            write(member, folder, archive)
     except DAMAGE as error:
         raise UserError(f"{archive}: not a readable archive ({reason(error)}); download it again") from None
     except OSError as error:
-        if error.errno is not None:  # the disk's own complaint: full, read-only
+        if error.errno not in (None, errno.EINVAL):  # the disk's own complaint: full, read-only
             raise
         raise UserError(f"{archive}: not a readable archive ({reason(error)}); download it again") from None
+
+
+def write(member: Member, folder: Path, archive: Path) -> None:
+    """Write one entry below ``folder``.
+
+    Raises:
+        UserError: it is a link or device, leaves the folder, or has a name that cannot be one.
+    """
+    path = PurePosixPath(member.name)
+    problem = None
+    if member.kind == "other":
+        problem = "is a link or device"
+    elif path.is_absolute() or ".." in path.parts or "\0" in member.name:
+        problem = "leaves the folder"
+    target = folder / path
+    try:
+        if problem is None and member.content is None:
+            target.mkdir(parents=True, exist_ok=True)
+        elif problem is None and member.content is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member.content, target.open("wb") as file:
+                shutil.copyfileobj(member.content, file, 1 << 20)
+    except OSError as error:
+        if error.errno not in UNNAMEABLE:
+            raise
+        problem = f"cannot be written ({error.strerror})"
+    if problem:
+        raise UserError(f"{archive}: entry {member.name!r} {problem}; get the archive from its official source")
 
 
 def members(archive: Path) -> Iterator[Member]:
@@ -99,11 +145,14 @@ def members(archive: Path) -> Iterator[Member]:
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # zipfile bounds what one read of the other kinds expands to by nothing
+                    raise zipfile.BadZipFile(f"compressed by method {info.compress_type}")
                 linked = (info.external_attr >> 16) & 0o170000 == 0o120000
                 kind = "other" if linked else "folder" if info.is_dir() else "file"
                 yield Member(info.filename, kind, info.file_size, zipped.open(info) if kind == "file" else None)
     else:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=Header) as tar:
             for entry in tar:
                 kind = "file" if entry.isfile() else "folder" if entry.isdir() else "other"
                 yield Member(entry.name, kind, entry.size, tar.extractfile(entry) if kind == "file" else None)

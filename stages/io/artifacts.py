@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.io.errors import UserError
+from stages.io.errors import UserError, reason
 
 DATA, MODELS, RESULTS, REPORTS, LOGS = (Path(name) for name in ("data", "models", "results", "reports", "logs"))
 
@@ -132,8 +132,8 @@ def load_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
     require(path, made_by)
     try:
         value = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and run `{made_by}`") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({reason(error)}); delete it and run `{made_by}`") from None
     missing = [key for key in keys if not isinstance(value, dict) or key not in value]
     if missing:
         raise UserError(f"{path}: damaged (no key {missing[0]!r}); delete it and run `{made_by}`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages.io import artifacts, params
-from stages.io.errors import UserError, choose
+from stages.io.errors import UserError, choose, printable
 
 if TYPE_CHECKING:
     import torch
 
+PREEMPTED = 75  # exit status of a job that a scheduler ended: try again (EX_TEMPFAIL in sysexits.h)
 Stage = Callable[..., list[Path]]
 T = TypeVar("T")
 log = logging.getLogger("stages")
@@ -47,6 +49,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     log.propagate = False
     started = time.monotonic()
     try:
+        signal.signal(signal.SIGTERM, terminate)
         loaded = params.load()
         check_words(given, loaded)
         outputs = stage(loaded, **given)
@@ -59,9 +62,32 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     except UserError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:
-        sys.exit(f"{name}: {error.filename or 'files'}: {error.strerror or error}; nothing was left half-written")
+        place = printable(str(error.filename or "files"))
+        sys.exit(f"{name}: {place}: {error.strerror or error}; nothing was left half-written")
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        sys.exit(f"{name}: out of memory; give it more, or lower `pairs_per_batch` or `attack_batch` in {params.FILE}")
+    except Terminated:
+        log.warning("ended by SIGTERM; run again to go on from the last epoch that was kept")
+        sys.exit(PREEMPTED)
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted")
+
+
+class Terminated(BaseException):
+    """SIGTERM came: unwind, so that drafts are removed. No Exception, which stages may catch to name a damaged file."""
+
+
+def terminate(number: int, frame: object) -> None:
+    """Handler of SIGTERM."""
+    raise Terminated
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error means that there is no memory left: torch says so in a RuntimeError."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
 def check_words(given: dict[str, Any], loaded: params.Params) -> None:

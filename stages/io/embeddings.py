@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from stages.io import artifacts
-from stages.io.errors import UserError, reason
+from stages.io.data import read_array
+from stages.io.errors import UserError
 
 
 def read_gallery(path: Path, count: int, made_by: str) -> torch.Tensor:
@@ -35,11 +36,7 @@ def read_examples(path: Path, made_by: str) -> torch.Tensor:
 
 
 def _read(path: Path, made_by: str) -> NDArray[np.float32]:
-    artifacts.require(path, made_by)
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{made_by}`") from None
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+    array = read_array(artifacts.require(path, made_by), f"run `{made_by}`")
+    if array.dtype != np.float32:
         raise UserError(f"{path}: damaged (not an array of float32); delete it and run `{made_by}`")
     return array

@@ -2,7 +2,20 @@
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line that names the key or file and the fix."""
+    """Something the user can mend. The message is one line that names the key or file and the fix.
+
+    Messages quote file names and contents that may come from strangers: what would break the line or steer a terminal
+    is shown escaped.
+    """
+
+    def __init__(self, message: str):
+        """Keep ``message`` as one printable line."""
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """``text`` with line breaks, control characters and broken encodings as escapes."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def reason(error: BaseException) -> str:

@@ -1,15 +1,19 @@
-"""What readers share: published lists, MATLAB files, and comparing a list with the images on disk."""
+"""What readers share: published lists, opening images, and comparing a list with the images on disk."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from stages.io.errors import UserError, reason
+from stages.io.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+# Pillow goes by contents, not by name, and for some kinds starts other programs (Ghostscript for EPS): only these.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+LONGEST_LIST = 256 << 20  # bytes; the longest published list, of SOP, has 5 MB
+LARGEST_NUMBER = 2**63 - 1  # what the manifest can hold
 
 
 class Item(NamedTuple):
@@ -25,9 +29,34 @@ class Item(NamedTuple):
     open: Callable[[], Image.Image]
 
 
+def open_image(path: Path) -> Image.Image:
+    """Open an image file of one of FORMATS."""
+    return Image.open(path, formats=FORMATS)
+
+
 def shown(path: Path) -> bool:
-    """Whether a file is an image that its owner sees: a known suffix, not hidden (macOS leaves ``._`` files)."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Whether a path is an image that its owner sees: a known suffix, not hidden (macOS leaves ``._`` files).
+
+    Folders, pipes and devices of that name are not: opening one can wait for ever.
+    """
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; Python keeps bytes of file names that are none as surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
+def inside(path: str, entry: str) -> PurePosixPath:
+    """A path from a list as one that stays below the dataset's folder; ``entry`` says where it stands.
+
+    Raises:
+        UserError: it leaves the folder, or names none.
+    """
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\0" in path or not is_text(path):
+        raise UserError(f"{entry}: path {path!r} leaves the dataset's folder; restore the original list")
+    return parts
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -64,6 +93,8 @@ def table(path: Path, *kinds: type, header: str | None = None) -> list[tuple[Any
         UserError: the file is missing, or a line does not fit or repeats an id.
     """
     try:
+        if path.stat().st_size > LONGEST_LIST:
+            raise UserError(f"{path.name}: longer than {LONGEST_LIST >> 20} MB; restore the original file")
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UserError(f"no {path.name}; put the dataset's original files there") from None
@@ -76,6 +107,8 @@ def table(path: Path, *kinds: type, header: str | None = None) -> list[tuple[Any
         fields = line.split(maxsplit=len(kinds) - 1)
         try:
             row = tuple(kind(field.strip()) for kind, field in zip(kinds, fields, strict=True))
+            if not all(0 <= value <= LARGEST_NUMBER for value in row if isinstance(value, int)):
+                raise ValueError
         except ValueError:
             wanted = ", ".join(kind.__name__ for kind in kinds)
             raise UserError(f"{path.name}: line {number}: {line[:80]!r} is not `{wanted}`; mend the line") from None
@@ -84,49 +117,6 @@ def table(path: Path, *kinds: type, header: str | None = None) -> list[tuple[Any
         seen.add(row[0])
         rows.append(row)
     return rows
-
-
-def matlab(path: Path) -> dict[str, Any]:
-    """Variables of a MATLAB 5 file; these hold numbers, texts and structs, no code.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    from scipy.io import loadmat
-
-    try:
-        contents: dict[str, Any] = loadmat(path, squeeze_me=True)
-    except Exception as error:  # scipy raises anything from ValueError to zlib.error on damaged files
-        raise UserError(f"{path.name}: not a MATLAB file ({reason(error)}); restore the original file") from None
-    return contents
-
-
-def structs(contents: dict[str, Any], name: str) -> Sequence[Any]:
-    """The records of the variable ``annotations``.
-
-    Raises:
-        UserError: it or one of its fields is missing.
-    """
-    import numpy as np
-
-    records = contents.get("annotations")
-    fields = getattr(getattr(records, "dtype", None), "names", None) or ()
-    if "class" not in fields or not {"relative_im_path", "fname"} & set(fields):
-        raise UserError(f"{name}: no `annotations` with class and path; restore the original file")
-    return list(np.atleast_1d(records))  # type: ignore[arg-type]
-
-
-def matlab_names(contents: dict[str, Any], name: str) -> list[str]:
-    """The variable ``class_names``.
-
-    Raises:
-        UserError: it is missing.
-    """
-    import numpy as np
-
-    if "class_names" not in contents:
-        raise UserError(f"{name}: no `class_names`; restore the original file")
-    return [str(one) for one in np.atleast_1d(contents["class_names"])]
 
 
 def require_class(class_id: int, names: dict[int, str], entry: str, where: str) -> None:
@@ -147,10 +137,8 @@ def listed(root: Path, rows: Iterable[tuple[int, int, str, str]]) -> list[Item]:
     """
     items = []
     for image_id, class_id, class_name, path in rows:
-        parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise UserError(f"image {image_id}: path {path!r} leaves the dataset's folder; restore the original list")
-        items.append(Item(image_id, class_id, class_name, parts.as_posix(), partial(Image.open, root / parts)))
+        parts = inside(path, f"image {image_id}")
+        items.append(Item(image_id, class_id, class_name, parts.as_posix(), partial(open_image, root / parts)))
     wanted = {item.source_path for item in items}
     if len(wanted) < len(items):
         raise UserError("an image is listed twice; restore the original list")

@@ -1,8 +1,9 @@
 """The only reader of params.yaml: loads it, checks it, and resolves a block for a dataset."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from stages.io.errors import UserError, choose, reason
 Params = dict[str, Any]
 FILE = "params.yaml"
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
-
-
+DEEPEST, MOST_VALUES = 20, 100_000  # the paper's study has 7 levels and 2,000 values
 OWN = "own"  # the method of blocks that name a model
 POSITIVE_OPTIONS = {"steps", "alpha_over_eps", "loss_bound"}  # at 0 there would be no attack, or no number
 
@@ -48,8 +48,10 @@ def load(path: str | Path = FILE) -> Params:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run from the project's folder") from None
     try:
-        params = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        params = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+    except UserError:
+        raise
+    except Exception as error:  # yaml lets through whatever Python says of `!!bool x` or `!!timestamp x`
         where = getattr(error, "problem_mark", None)
         line = f"line {where.line + 1}: " if where else ""
         problem = getattr(error, "problem", None) or reason(error)
@@ -58,12 +60,15 @@ def load(path: str | Path = FILE) -> Params:
     return params
 
 
-def _check_finite(value: Any, key: str = "") -> None:
+def _check_values(value: Any, key: str, visited: Iterator[int], depth: int = 0) -> None:
+    """Refuse what is no number, and what aliases of aliases swell to: a few lines can stand for billions of values."""
+    if depth > DEEPEST or next(visited) > MOST_VALUES:
+        raise UserError(f"{FILE}: {key[:100]}: nested too deeply or too many values; take out some aliases")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{FILE}: {key}: {value} is not a finite number; change it")
     children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, child in children:
-        _check_finite(child, f"{key}.{name}" if key else str(name))
+        _check_values(child, f"{key}.{name}" if key else str(name), visited, depth + 1)
 
 
 def check(params: Any) -> None:
@@ -72,7 +77,7 @@ def check(params: Any) -> None:
     Raises:
         UserError: names the first offending key and what it should be.
     """
-    _check_finite(params)
+    _check_values(params, "", count())
     _check_schema(params)
     _check_references(params)
 

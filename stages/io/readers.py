@@ -6,22 +6,23 @@ the images before anything is decoded. Its messages name files relative to that 
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
+from stages.io import matlab
 from stages.io.errors import UserError
 from stages.io.listings import (
     Item,
     find,
+    inside,
+    is_text,
     listed,
-    matlab,
-    matlab_names,
+    open_image,
     parent_of,
     require_class,
     required,
     shown,
-    structs,
     subfolders,
     table,
 )
@@ -47,7 +48,7 @@ def folder(raw: Path) -> list[Item]:
     Folders around the class folders, as archives often have them, do not matter.
 
     Raises:
-        UserError: there are no images in class folders.
+        UserError: there are no images in class folders, or one has a name that no text can hold.
     """
     classes = subfolders(raw)
     while len(classes) == 1:
@@ -56,8 +57,11 @@ def folder(raw: Path) -> list[Item]:
     files = [(label, path) for label, parent in enumerate(classes) for path in sorted(parent.iterdir()) if shown(path)]
     if not files:
         raise UserError("no images in class folders; put one folder of images per class there")
+    for _, path in files:
+        if not is_text(path.relative_to(raw).as_posix()):
+            raise UserError(f"{path.relative_to(raw)}: the name is not valid UTF-8; rename it")
     return [
-        Item(i, label, path.parent.name, path.relative_to(raw).as_posix(), partial(Image.open, path))
+        Item(i, label, path.parent.name, path.relative_to(raw).as_posix(), partial(open_image, path))
         for i, (label, path) in enumerate(files)
     ]
 
@@ -94,19 +98,19 @@ def cars(raw: Path) -> list[Item]:
     """
     merged = find(raw, "cars_annos.mat")
     if merged:
-        contents = matlab(merged)
-        where, names = merged.name, matlab_names(contents, merged.name)
-        entries = [(str(one["relative_im_path"]), int(one["class"])) for one in structs(contents, merged.name)]
-        first = entries[0][0] if entries else ""
+        found = matlab.read(merged)
+        where, names = merged.name, matlab.class_names(found, merged.name)
+        entries = matlab.images(found, merged.name)
+        first = inside(entries[0][0], f"{where}: image 1") if entries else ""
         root = merged.parent if (merged.parent / first).exists() else raw
     else:
         parts = {"cars_train": "cars_train_annos.mat", "cars_test": "cars_test_annos_withlabels.mat"}
         meta = required(raw, "cars_meta.mat", instead="cars_annos.mat")
-        names, where = matlab_names(matlab(meta), meta.name), "cars_*_annos*.mat"
+        names, where = matlab.class_names(matlab.read(meta), meta.name), "cars_*_annos*.mat"
         entries = []
         for part, name in parts.items():
-            records = structs(matlab(required(raw, name, instead="cars_annos.mat")), name)
-            entries += [(f"{part}/{one['fname']}", int(one["class"])) for one in records]
+            found = matlab.read(required(raw, name, instead="cars_annos.mat"))
+            entries += [(f"{part}/{file}", class_id) for file, class_id in matlab.images(found, name)]
         root = parent_of(raw, "cars_train")
     known = dict(enumerate(names, start=1))
     for path, class_id in entries:
@@ -131,7 +135,7 @@ def sop(raw: Path) -> list[Item]:
         for image, class_id, _, path in entries:
             if class_id <= last:
                 raise UserError(f"{name}: class {class_id} also belongs to Ebay_train.txt; restore the original files")
-            kind = PurePosixPath(path).parts[0].removesuffix("_final")
+            kind = inside(path, f"{name}: image {image}").parts[0].removesuffix("_final")
             rows.append((image, class_id, f"{kind}_{class_id}", path))
         last = max((class_id for _, class_id, _, _ in entries), default=0)
     return listed(root, rows)

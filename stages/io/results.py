@@ -12,7 +12,7 @@ from stages.core.metrics import is_collapsed
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Figure, ars_reconstructed, ers
 from stages.core.seeding import seed_of
 from stages.core.stats import Estimate, estimate, resampled_means
-from stages.io import artifacts
+from stages.io import artifacts, seals
 from stages.io.errors import UserError, reason
 
 RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
@@ -86,6 +86,25 @@ def read_table(path: Path, command: str) -> pd.DataFrame:
         raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{command}`") from None
 
 
+def read_history(path: Path, command: str) -> pd.DataFrame:
+    """Read a training history: one row per epoch, numbers only.
+
+    Raises:
+        UserError: it is missing, damaged or cut short.
+    """
+    history = read_table(path, command)
+    numbers = all(kind.kind in "iuf" for kind in history.dtypes) or not len(history)
+    whole = path.read_bytes().endswith(b"\n")
+    if (
+        not whole
+        or not set(HISTORY) <= set(history)
+        or not numbers
+        or list(history["epoch"]) != list(range(len(history)))
+    ):
+        raise UserError(f"{path}: damaged (not one row of numbers per epoch); delete it and run `{command}`")
+    return history
+
+
 class Queries(NamedTuple):
     """Per-query values by metric: benign ones of all queries, and those of the attacked queries before and after."""
 
@@ -104,13 +123,17 @@ def read_queries(
     """
     words = f"{dataset} {defense} {seed}"
     folder, command = artifacts.result_dir(dataset, defense, seed), f"python -m stages.evaluate {words}"
+    path = folder / "benign.json"
+    seals.check_beside(seals.load(path, command), path, command, "benign.parquet")
     benign = read_table(folder / "benign.parquet", command).drop(columns="image_id")
     before, after, checks, sources = {}, {}, {}, {}
     for attack in attacks:
         if not (folder / f"{attack}.json").exists():
             continue
         command = f"python -m stages.attack {words} {attack}"
-        report = artifacts.load_json(folder / f"{attack}.json", command, "metrics", "checks", "inputs")
+        path = folder / f"{attack}.json"
+        report = seals.load(path, command, "metrics", "checks")
+        seals.check_beside(report, path, command, f"{attack}.parquet")
         table = read_table(folder / f"{attack}.parquet", command)
         checks[attack] = report["checks"]
         job = f"attack/{dataset}-{defense}-{seed}-{attack}"
@@ -134,9 +157,9 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     """
     words = f"{dataset} {defense} {seed}"
     history, command = artifacts.model_dir(dataset, defense, seed) / "history.csv", f"python -m stages.train {words}"
-    curves = read_table(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
+    curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
     path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
-    report = artifacts.load_json(path, f"python -m stages.evaluate {words}", "metrics", "inputs")
+    report = seals.load(path, f"python -m stages.evaluate {words}", "metrics")
     benign = report["metrics"]
     queries, checks, sources = read_queries(dataset, defense, seed, attacks)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources

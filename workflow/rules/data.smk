@@ -10,6 +10,7 @@ rule prepare:
             "stages/io/archives.py",
             "stages/io/download.py",
             "stages/io/listings.py",
+            "stages/io/matlab.py",
             "stages/io/readers.py",
         ],
     output:

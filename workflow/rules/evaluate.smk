@@ -7,6 +7,7 @@ rule evaluate:
         model="models/{dataset}/{defense}/{seed}/model.safetensors",
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
+        validation="data/{dataset}/validation.json",
         code=[
             "stages/evaluate.py",
             "stages/core/backbones/efficientnet.py",
@@ -48,9 +49,11 @@ rule attack:
     """Attack every test image once with one attack."""
     input:
         model="models/{dataset}/{defense}/{seed}/model.safetensors",
+        benign="results/{dataset}/{defense}/{seed}/benign.json",
         gallery="results/{dataset}/{defense}/{seed}/gallery.npy",
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
+        validation="data/{dataset}/validation.json",
         attack=attack_code,
         code=[
             "stages/attack.py",

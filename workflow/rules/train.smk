@@ -29,6 +29,7 @@ rule train:
             "stages/io/own_models.py",
             "stages/io/precision.py",
             "stages/io/processes.py",
+            "stages/io/resume.py",
             "stages/io/weights.py",
         ],
     output:
