@@ -23,6 +23,7 @@ SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's r
 PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
 MADE = ("data", "models", "results", "reports")  # what jobs write to
 COPIES = ("defense_code@", "attack_code@")  # small stages that only dvc.yaml has
+STAGES = ("prepare", "validate", "train", "evaluate", "attack", "gallery", "report")  # each before what follows from it
 NOTHING_TO_DO = "Nothing to be done"
 
 
@@ -149,6 +150,12 @@ def exclusive() -> Iterator[None]:
         yield
 
 
+def upstream(name: str) -> int:
+    """Where a DVC stage stands in the graph: of several that changed, the first is the cause."""
+    stage = name.partition("@")[0]
+    return STAGES.index(stage) if stage in STAGES else -1
+
+
 def to_dvc() -> str:
     """Commit what Snakemake finished to dvc.lock; what happened, in one line.
 
@@ -184,7 +191,8 @@ def to_snakemake() -> str:
     changed = changed_stages()
     if changed:
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        sys.exit(f"handover: {min(changed)}{more}: not as in dvc.lock; run `dvc repro` or `dvc checkout` first")
+        first = min(changed, key=upstream)
+        sys.exit(f"handover: {first}{more}: not as in dvc.lock; run `dvc repro` or `dvc checkout` first")
     run("snakemake", "--touch", "--forceall", "--no-hooks", "--cores", "1")
     remember()
     return "snakemake knows all results"
