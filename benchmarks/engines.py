@@ -20,6 +20,8 @@ from typing import Any
 
 import yaml
 
+from workflow.handover import is_copy
+
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "dvc.yaml", ".dvcignore", "params.yaml", "profiles", "workflow", "stages", "data/raw")
 REPEATS = 3
@@ -67,10 +69,10 @@ def finish(folder: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("made\n")
     stages = run(folder, "dvc", "stage", "list", "--name-only").split()
-    run(folder, "dvc", "repro", "--quiet", *(name for name in stages if "_code@" in name))
+    run(folder, "dvc", "repro", "--quiet", *filter(is_copy, stages))
     run(folder, "dvc", "commit", "--force", "--quiet")
     run(folder, "workflow.handover", "snakemake")
-    return sum("_code@" not in name for name in stages)
+    return sum(not is_copy(name) for name in stages)
 
 
 def seconds(folder: Path, *command: str) -> tuple[float, float, str]:

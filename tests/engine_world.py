@@ -1,9 +1,12 @@
 """A small study under both engines, and what each of them would run."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 COMMAND = re.compile(r"python -m stages\.\w+(?: (?!2>)[a-z0-9_]+)*")
@@ -79,3 +82,22 @@ def trained(project):
 
 def run_snakemake(project, check=True):
     return project.run("snakemake", "--cores", "1", "--quiet", "rules", check=check)
+
+
+def start(project, *command):
+    """Start an engine in the background; its process leads a group of its own."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(project.folder),
+    }
+    return subprocess.Popen(
+        command, cwd=project.folder, env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)

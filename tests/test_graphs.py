@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-HELPERS = ("defense_code@", "attack_code@")  # dvc.yaml's copies of a block's own file; Snakemake names the file itself
+from workflow.handover import is_copy
 
 
 def snakemake_jobs(project):
@@ -18,25 +18,33 @@ def snakemake_jobs(project):
 
 
 def dvc_jobs(project):
-    """Stages by command, with the helper copies replaced by the files they copy and `results` by what is in it."""
+    """Stages by command, with what small stages copy replaced by its origin: a block's own file of code, or the keys of
+    params.yaml. Snakemake names these themselves."""
     from dvc.repo import Repo
 
     def names(items):
         return [os.path.relpath(item.fs_path, project.folder) for item in items]
 
+    def is_params(dep):
+        return type(dep).__name__ == "ParamsDependency"
+
     with Repo(str(project.folder)) as repo:
         stages = list(repo.index.stages)
-        copies = {names(stage.outs)[0]: names(stage.deps)[0] for stage in stages if stage.name.startswith(HELPERS)}
+        files, keys = {}, {}  # by copy
+        for stage in filter(lambda stage: is_copy(stage.name), stages):
+            (out,) = names(stage.outs)
+            files[out] = names(dep for dep in stage.deps if not is_params(dep))
+            keys[out] = [key for dep in stage.deps if is_params(dep) for key in dep.params]
+            if keys[out]:
+                assert stage.cmd.split() == ["python", "-m", "workflow.keys", out, *keys[out]]
         jobs = {}
-        for stage in stages:
-            if stage.name.startswith(HELPERS):
-                continue
-            plain = [dep for dep in stage.deps if type(dep).__name__ != "ParamsDependency"]
-            params = [key for dep in stage.deps if type(dep).__name__ == "ParamsDependency" for key in dep.params]
+        for stage in filter(lambda stage: not is_copy(stage.name), stages):
+            inputs = names(dep for dep in stage.deps if not is_params(dep))
+            params = [key for dep in stage.deps if is_params(dep) for key in dep.params]
             jobs[stage.cmd] = {
-                "inputs": sorted(copies.get(name, name) for name in names(plain)),
+                "inputs": sorted(name for path in inputs for name in files.get(path, [path])),
                 "outputs": sorted(names(stage.outs)),
-                "params": sorted(params),
+                "params": sorted(params + [key for path in inputs for key in keys.get(path, [])]),
             }
     return jobs
 

@@ -3,13 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
-from engine_world import REPORT, both_plan, git, handover, of_defense, run_snakemake, trained
+from engine_world import REPORT, both_plan, git, handover, of_defense, run_snakemake, start, trained, wait_for
 
 
 @pytest.mark.engines
@@ -43,6 +41,13 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
     both_plan(study, set())
     assert trained(study) == before
 
+    # What a model or an attack depends on through one of DVC's copies, its outputs unchanged and changed.
+    code = study.folder / "stages" / "core" / "defenses" / "act.py"
+    code.write_text(code.read_text() + "\n# a comment\n")
+    study.edit(lambda p: p["attacks"]["es"].update(steps=2))
+    run_snakemake(study)
+    both_plan(study, set())
+
     remote, clone = tmp_path_factory.mktemp("remote"), tmp_path_factory.mktemp("clone") / "study"
     study.run("dvc", "remote", "add", "-q", "-d", "store", str(remote))
     study.run("dvc", "push", "-q")
@@ -73,7 +78,7 @@ def test_after_dvc_snakemake_runs_nothing_and_notices_edits(study):
 
     refused = handover(study, "snakemake", check=False)
     assert refused.returncode == 1
-    assert "train@digits-act-0" in refused.stderr
+    assert "defense_keys@act" in refused.stderr
     assert "not as in dvc.lock; run `dvc repro` or `dvc checkout` first" in refused.stderr
 
     lock = (study.folder / "dvc.lock").read_bytes()
@@ -89,17 +94,8 @@ def test_a_partial_run_of_snakemake_commits_nothing(study):
 
 def kill_when(project, path, *command):
     """Start an engine and kill it with all its children as soon as ``path`` exists."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(project.folder),
-    }
-    with subprocess.Popen(
-        command, cwd=project.folder, env=environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        until = time.monotonic() + 240
-        while not path.exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
+    with start(project, *command) as process:
+        wait_for(lambda: path.exists() or process.poll() is not None, seconds=240)
         time.sleep(1)  # into the next job
         os.killpg(process.pid, signal.SIGKILL)
     assert path.exists()

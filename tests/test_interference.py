@@ -3,34 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-from engine_world import both_plan, git, handover, run_snakemake
+from engine_world import both_plan, git, handover, run_snakemake, start, wait_for
 
 SLOW = "import time; time.sleep(60)\n"  # put before a stage's own code, so that its job is still running
-
-
-def starts(project, *command):
-    """Start an engine in the background; its process leads a group of its own."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(project.folder),
-    }
-    return subprocess.Popen(
-        command, cwd=project.folder, env=environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def wait_for(condition):
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -58,20 +35,20 @@ def holds(project, process):
 
 def test_dvc_keeps_away_while_snakemake_runs_and_comes_back_after_a_kill(slow):
     study, running = slow
-    running.append(starts(study, "snakemake", "--cores", "1"))
+    running.append(start(study, "snakemake", "--cores", "1"))
     wait_for(lambda: holds(study, running[0]))
     refused = study.run("dvc", "repro", check=False)
     assert refused.returncode == 255
     assert f"(PID {running[0].pid}): snakemake" in refused.stderr
     os.killpg(running[0].pid, signal.SIGKILL)
     running.pop().wait()
-    running.append(starts(study, "dvc", "repro"))
+    running.append(start(study, "dvc", "repro"))
     wait_for(lambda: holds(study, running[0]))
 
 
 def test_snakemake_keeps_away_while_dvc_runs(slow):
     study, running = slow
-    running.append(starts(study, "dvc", "repro", "prepare"))
+    running.append(start(study, "dvc", "repro", "prepare"))
     wait_for(lambda: holds(study, running[0]))
     refused = study.run("snakemake", "--cores", "1", check=False)
     assert refused.returncode == 1
@@ -84,7 +61,7 @@ def test_snakemake_keeps_away_while_dvc_runs(slow):
 
 def test_two_snakemakes_at_once(slow):
     study, running = slow
-    running.append(starts(study, "snakemake", "--cores", "1"))
+    running.append(start(study, "snakemake", "--cores", "1"))
     wait_for(lambda: holds(study, running[0]))
     refused = study.run("snakemake", "--cores", "1", check=False)
     assert refused.returncode == 1

@@ -22,7 +22,7 @@ LOCK = Path("dvc.lock")
 SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's records agree with
 PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
 MADE = ("data", "models", "results", "reports")  # what jobs write to
-COPIES = ("defense_code@", "attack_code@")  # small stages that only dvc.yaml has
+COPIES = ("_code@", "_keys@")  # in the names of small stages that only dvc.yaml has
 STAGES = ("prepare", "validate", "train", "evaluate", "attack", "gallery", "report")  # each before what follows from it
 NOTHING_TO_DO = "Nothing to be done"
 
@@ -150,6 +150,11 @@ def exclusive() -> Iterator[None]:
         yield
 
 
+def is_copy(name: str) -> bool:
+    """Whether a DVC stage only copies what a block names to a place of the block's own."""
+    return any(part in name for part in COPIES)
+
+
 def upstream(name: str) -> int:
     """Where a DVC stage stands in the graph: of several that changed, the first is the cause."""
     stage = name.partition("@")[0]
@@ -166,8 +171,8 @@ def to_dvc() -> str:
     if NOTHING_TO_DO not in plan.stdout + plan.stderr:
         return "dvc.lock is left as it is: snakemake has jobs left to do"
     changed = changed_stages()
-    copies = [name for name in changed if name.startswith(COPIES)]
-    finished = [name for name in changed if not name.startswith(COPIES) and not name.endswith(".dvc")]
+    copies = [name for name in changed if is_copy(name)]
+    finished = [name for name in changed if not is_copy(name) and not name.endswith(".dvc")]
     records = [
         PROVENANCE / stage / f"{words or 'all'}.json" for stage, _, words in (n.partition("@") for n in finished)
     ]
@@ -176,8 +181,8 @@ def to_dvc() -> str:
     refuse_edited([path for record in records for path in differs(record)])
     if copies:
         run("dvc", "repro", "--quiet", *copies)
-    if finished:
-        run("dvc", "commit", "--force", "--quiet", *finished)
+    if changed:  # all stages at once, because DVC reads everything anew for each one named
+        run("dvc", "commit", "--force", "--quiet", "dvc.yaml")
     remember()
     return f"dvc.lock knows all results: {len(finished)} stages committed"
 

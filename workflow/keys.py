@@ -1,0 +1,36 @@
+"""Write some keys of params.yaml and their values to a file of their own, for the stages of dvc.yaml.
+
+    python -m workflow.keys data/.keys/attacks/es.json attacks.es
+
+DVC parses params.yaml once for every stage that names keys of it, and searches all of it once for every key. For some
+hundred attacks that takes longer than anything else DVC does, so stages that name the same keys share a file.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from stages.io import artifacts
+from stages.io import params as parameters
+from stages.io.errors import UserError
+
+
+def main(out: str, *keys: str) -> None:
+    """Write ``keys`` and their values to ``out``, checking params.yaml as the stages do.
+
+    Raises:
+        UserError: params.yaml is wrong.
+    """
+    params = parameters.load()
+    with artifacts.writing(Path(out)) as (draft,):
+        values = {key: parameters.lookup(params, key) for key in keys}
+        draft.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python -m workflow.keys <file> <key>...")
+    try:
+        main(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"keys: {error}")
