@@ -121,7 +121,7 @@ def main() -> None:
         model = ("digits", "vanilla", "0")
         attacks = yaml.safe_load((folder / "params.yaml").read_text())["run"]["attacks"]
         first = (("prepare", "digits"), ("validate", "digits"), ("train", *model), ("evaluate", *model))
-        for words in (*first, *(("attack", *model, attack) for attack in attacks), ("report",)):
+        for words in (*first, *(("attack", *model, attack) for attack in attacks), ("gallery", "digits"), ("report",)):
             print(f"| {' '.join(words)} | {until_first_line(folder, *words):.1f} |", flush=True)
 
 
