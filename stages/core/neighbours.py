@@ -124,12 +124,14 @@ def sums(points: Tensor, gallery: Rows, limit: Tensor, *, beyond: bool, slope: b
     pull = torch.zeros_like(wide)
     for rows, square in squared(wide, gallery):
         # Without the item that sets the limit: its rounding must not pass for a gradient once nothing else is left.
-        outside = square <= bound + TIE if beyond else square >= bound - TIE
-        number += (~outside).sum(dim=1)
+        # As factors 0 and 1, which are many times as fast as a mask.
+        inside = torch.empty_like(square)
+        torch.gt(square, bound + TIE, out=inside) if beyond else torch.lt(square, bound - TIE, out=inside)
+        number += inside.sum(dim=1)
         distance = square.sqrt_()
-        total += distance.masked_fill(outside, 0).sum(dim=1)
+        total += (distance * inside).sum(dim=1)
         if slope:
-            share = distance.reciprocal().masked_fill_(outside, 0)
+            share = distance.reciprocal_().mul_(inside)
             weight += share.sum(dim=1)
             pull.addmm_(share, gallery.points[rows])
     return Sums(number, total, weight[:, None] * wide - pull)
