@@ -36,7 +36,7 @@ def study(name, group=None):
     model = single if group is None else Sharded(single, group)
     setting = Setting(partial(DEFENSES[defense], **options), MINERS[miner], EPS, 10.0, 2, PAIRS, 1e-2, 4e-4, 0)
     rows = list(train(model, lambda batches, _: ((rows, pixels[rows]) for rows in batches), LABELS.numpy(), setting))
-    return single.state_dict(), rows
+    return single.state_dict(), [tuple(row) for row in rows]
 
 
 def split_network(name, freeze, group=None):
@@ -67,7 +67,7 @@ def everything(two, three):
 def in_three_processes(work, folder):
     """What ``work(group of the first two, group of all)`` gives in each of three processes."""
     spawn(_member, (work, str(folder)), 3)
-    return [torch.load(folder / f"result{rank}.pt", weights_only=False) for rank in range(3)]
+    return [torch.load(folder / f"result{rank}.pt", weights_only=True) for rank in range(3)]
 
 
 def _member(rank, work, folder):
