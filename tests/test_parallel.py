@@ -75,7 +75,7 @@ def test_train_stage_under_torchrun(prepared):
     assert len((folder / "model.safetensors").read_bytes()) == len(model)
     together = list(csv.DictReader((folder / "history.csv").open()))
     assert len(together) == len(alone) == 2
-    # The second epoch perturbs, and signs of gradients amplify float32's rounding; in float64 all of it agrees, see above.
+    # The second epoch perturbs, and signs of gradients amplify float32's rounding. In float64 all agrees, see above.
     for row, expected, loose in zip(together, alone, (1e-3, 0.2), strict=True):
         for key, value in expected.items():
             assert float(row[key]) == pytest.approx(float(value), rel=loose), key
