@@ -15,19 +15,24 @@ if TYPE_CHECKING:
 
 
 def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -> list[Path]:
-    """Write <attack>.json, <attack>.parquet and <attack>_examples.npy to results/<dataset>/<defense>/<seed>/."""
+    """Write <attack>.json, <attack>.parquet and <attack>_examples.npy to results/<dataset>/<defense>/<seed>/.
+
+    Every so many minutes what is done goes to <attack>.resume.pt beside them; a killed run goes on from it and ends
+    with the same bytes.
+    """
     data_block, block = dataset_block(params, dataset), attack_block(params, attack)
     cli.limit_threads(data_block["training"]["threads"])
     device = cli.device(data_block["training"]["device"], dataset)
     import numpy as np
     import pandas as pd
     import torch
+    from torch import Tensor
 
     from stages.core.attacking import run
     from stages.core.attacks import ATTACKS
     from stages.core.attacks.base import Gallery, Problem
     from stages.core.seeding import EXAMPLES, drawn_order, generator
-    from stages.io import own_models
+    from stages.io import own_models, resume
     from stages.io.data import central_crop, load_split, validated
     from stages.io.embeddings import read_gallery
     from stages.io.precision import in_precision
@@ -51,53 +56,64 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     chosen, eps = ATTACKS[block["attack"]], block.get("eps_scale", 1) * data_block["eps"]
     order, wanted = drawn_order(test.image_ids), data_block["attack_queries"]
     queries, examples = sorted(order if wanted == "all" else order[:wanted]), set(order[:EXAMPLES])
-    frames, pictures = [], []
     batches = torch.tensor(queries).split(data_block["attack_batch"])
     label = f"attack {dataset} {defense} {seed} {attack}"
-    for rows in cli.progress(batches, total=len(batches), label=label):
-        ids, items = test.image_ids[rows.numpy()], rows.to(device)
-        draws = [generator(seed, block["attack"], image_id) for image_id in ids]
-        problem = Problem(gallery, items, chosen.select(gallery, items, draws))
-        images = central_crop(test, rows, data_block["crop"]).to(device)
-        result = run(chosen, model, images, problem, eps=eps, alpha=block["alpha_over_eps"] * eps, steps=block["steps"])
-        columns = {f"{name}_before": value for name, value in result.before.items()}
-        columns |= {f"{name}_after": value for name, value in result.after.items()}
-        columns |= {
-            "objective_before": result.objective_before,
-            "objective_after": result.objective_after,
-            "largest_change": result.largest_change,
-            "zero_gradients": result.zero_gradients,
-        }
-        fixed = {"image_id": ids, "row": rows.numpy(), "target": problem.targets.cpu().numpy()}
-        frames.append(pd.DataFrame(fixed | {key: value.double().cpu().numpy() for key, value in columns.items()}))
-        pairs = zip(rows.tolist(), result.images.cpu(), strict=True)
-        pictures += [image.numpy() for row, image in pairs if row in examples]
+    inputs |= artifacts.hashes(gallery_path)
+    state = folder / f"{attack}.resume.pt"
+    run_of = resume.identity("attack", block=block, inputs=inputs, dataset=data_block, seed=seed)
+    kept = resume.load(state, run_of, "columns", "pictures") or {"columns": [], "pictures": []}
+    columns: list[dict[str, Tensor]] = kept["columns"]  # of each batch
+    pictures: list[Tensor] = kept["pictures"]
+    so_far = {"columns": columns, "pictures": pictures}
+    if columns:
+        cli.log.info("going on from %s: batch %d", state, len(columns))
+    with resume.keeping(state, run_of, params["resume"]["minutes"]) as keep:
+        left = batches[len(columns) :]
+        for rows in cli.progress(left, total=len(left), label=label):
+            items = rows.to(device)
+            draws = [generator(seed, block["attack"], image_id) for image_id in test.image_ids[rows.numpy()]]
+            problem = Problem(gallery, items, chosen.select(gallery, items, draws))
+            images = central_crop(test, rows, data_block["crop"]).to(device)
+            size = {"eps": eps, "alpha": block["alpha_over_eps"] * eps, "steps": block["steps"]}
+            result = run(chosen, model, images, problem, **size)
+            values = {f"{name}_before": value for name, value in result.before.items()}
+            values |= {f"{name}_after": value for name, value in result.after.items()}
+            values |= {
+                "objective_before": result.objective_before,
+                "objective_after": result.objective_after,
+                "largest_change": result.largest_change,
+                "zero_gradients": result.zero_gradients,
+            }
+            columns.append({"target": problem.targets.cpu()} | {k: v.double().cpu() for k, v in values.items()})
+            shown = zip(rows.tolist(), result.images.cpu(), strict=True)
+            pictures += [image.clone() for row, image in shown if row in examples]
+            keep(lambda: so_far)
 
-    table = pd.concat(frames, ignore_index=True)
-    report = summary(table, list(result.after)) | {
-        "attack": attack,
-        "eps": eps,
-        "inputs": inputs | artifacts.hashes(gallery_path),
-    }
+    fixed = {"image_id": test.image_ids[queries], "row": queries}
+    table = pd.DataFrame(fixed | {name: torch.cat([part[name] for part in columns]).numpy() for name in columns[0]})
+    report = summary(table) | {"attack": attack, "eps": eps, "inputs": inputs}
     outputs = (folder / f"{attack}.json", folder / f"{attack}.parquet", folder / f"{attack}_examples.npy")
     with artifacts.writing(*outputs) as (json_path, parquet_path, examples_path):
         table.to_parquet(parquet_path, index=False)
-        np.save(examples_path, np.stack(pictures).astype(np.float32))
+        np.save(examples_path, torch.stack(pictures).float().numpy())
         beside = {outputs[1].name: parquet_path, outputs[2].name: examples_path}
         seals.dump(report, json_path, beside)
+    state.unlink(missing_ok=True)
     return list(outputs)
 
 
-def summary(table: pd.DataFrame, names: list[str]) -> dict[str, object]:
+def summary(table: pd.DataFrame) -> dict[str, object]:
     """Means over queries before and after, and the checks that the attack attacked.
 
     ``zero_gradients``: share of pixels and steps without gradient; ``largest_change``: L-infinity norm over all images;
     ``improved``: share of queries whose objective ended lower; ``stuck``: share of queries with mostly zero gradients
     that did not improve.
     """
+    measured = [name.removesuffix("_after") for name in map(str, table) if name.endswith("_after")]
     metrics = {
         name: {"before": float(table[f"{name}_before"].mean()), "after": float(table[f"{name}_after"].mean())}
-        for name in names
+        for name in measured
+        if name != "objective"
     }
     improved = table["objective_after"] < table["objective_before"]
     checks = {

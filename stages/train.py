@@ -14,7 +14,8 @@ from stages.io.params import defense as defense_block
 def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     """Write models/<dataset>/<defense>/<seed>/model.safetensors and history.csv.
 
-    After each epoch the state goes to resume.pt beside them; a killed run goes on from it and ends with the same bytes.
+    Every so many minutes the state goes to resume.pt beside them; a killed run goes on from it and ends with the same
+    bytes.
     Of several processes that torchrun started, the first one writes, and names what it wrote.
     """
     data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
@@ -79,22 +80,22 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         return central_crop(test, rows, data_block["crop"]).to(device)
 
     folder = artifacts.model_dir(dataset, defense, seed)
-    state, run = folder / "resume.pt", resume.identity(block=block, data=data, dataset=data_block, seed=seed)
+    state, run = folder / "resume.pt", resume.identity("train", block=block, data=data, dataset=data_block, seed=seed)
     history: list[dict[str, float]] = []
-    kept, begin = resume.load(state, run), None
+    kept, begin = resume.load(state, run, "weights", "history", *Standing._fields), None
     if kept:
         model.load_state_dict(kept["weights"])
         history += kept["history"]
-        begin = Standing(kept["optimiser"], kept["epoch"], kept["step"], kept["previous_loss"])
-
-    def keep(standing: Standing) -> None:
-        if cli.first_process():
-            resume.save(state, identity=run, weights=model.state_dict(), history=history, **standing._asdict())
-
+        begin = Standing(*(kept[name] for name in Standing._fields))
+        cli.log.info("going on from %s: epoch %d, batch %d", state, begin.epoch, begin.batch)
     try:
-        with processes.joined(device) as group:
+        with processes.joined(device) as group, resume.keeping(state, run, params["resume"]["minutes"]) as keep:
+
+            def standing(now: Standing) -> None:
+                keep(lambda: now._asdict() | {"weights": model.state_dict(), "history": history})
+
             split = processes.split(computing, group)
-            rows = epochs(split, load, learn.labels, setting, begin=begin, keep=keep)
+            rows = epochs(split, load, learn.labels, setting, begin=begin, keep=standing)
             for row in cli.progress(
                 rows, total=setting.epochs - len(history), label=f"train {dataset} {defense} {seed}"
             ):

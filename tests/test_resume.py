@@ -1,103 +1,218 @@
-"""Killed at random moments, training ends with the very same bytes. `make test-faults`."""
+"""Killed at random moments, training and attacks end with the very same bytes. `make test-faults`."""
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
+import torch
 from own_images import make_own
 
 DEFENSES = ["vanilla", "est", "act", "hm", "hm_ics", "tride", "ca_tride"]
-EPOCHS = 12
-KILLS = 3  # for each of seven defenses
+ATTACKS = ["ca_plus", "qa_minus", "tma", "es", "ltm", "gtm"]
+KILLS = 3  # for each defense and each attack
+BATCHES = 10  # of two pairs in each epoch
+TRAIN = ("train", "own")
+SLOWER = {  # so that a kill can hit every step
+    "stages/core/training.py": ("            if keep is not None:\n", "            __import__('time').sleep(0.03)\n"),
+    "stages/core/attacking.py": ("    values, size = ", "    __import__('time').sleep(0.1)\n"),
+}
+WENT_ON = re.compile(r"going on from \S+: (?:epoch (\d+), )?batch (\d+)")
 
 
-def start(project, defense):
+def start(project, *words):
     environment = os.environ | {"PYTHONPATH": str(project.folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "stages.train", "own", defense, "0"]
+    command = [sys.executable, "-m", f"stages.{words[0]}", *words[1:]]
     return subprocess.Popen(command, cwd=project.folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def trained(project, defense):
-    return {name: data for name, data in project.files(f"models/own/{defense}").items() if "aside" not in name}
+def finish(project, *words):
+    """Run a stage to its end; what it said."""
+    running = start(project, *words)
+    said = running.communicate()[1]
+    assert running.returncode == 0, said
+    return said
+
+
+def written(project, folder):
+    return {name: data for name, data in project.files(folder).items() if "aside" not in name}
+
+
+def clear(folder, pattern="*"):
+    for path in folder.glob(pattern):
+        path.unlink()
+
+
+def until_kept(running, state):
+    """Wait until a state newer than the present one is there."""
+    before = state.stat().st_mtime_ns if state.exists() else 0
+    while running.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
+        time.sleep(0.005)
+
+
+def kill_and_finish(project, state, draw, words, longest):
+    """Kill a stage KILLS times after random times, then let it end; where each run after a kill went on from."""
+    places = []
+    for _ in range(KILLS):
+        running = start(project, *words)
+        until_kept(running, state)
+        time.sleep(draw.uniform(0, longest))
+        running.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL, "was done before it was killed"
+        said = running.stderr.read()
+        running.stderr.close()
+        places += WENT_ON.findall(said)
+    places += WENT_ON.findall(finish(project, *words))
+    return [(int(epoch or 0), int(batch)) for epoch, batch in places]
 
 
 @pytest.fixture
 def ready(project):
-    """Twelve images, prepared and valid, and epochs slowed down so that a kill can hit each of them."""
-    make_own(project)
-    project.edit(lambda params: params["datasets"]["own"]["training"].update(epochs=EPOCHS, evaluate_every=3))
+    """Forty images, prepared and valid; where a run stands is written after every step."""
+    make_own(project, images=10)
+
+    def short(params):
+        own = params["datasets"]["own"]
+        own["training"] |= {"epochs": 4, "evaluate_every": 3, "pairs_per_batch": 2}
+        own["attack_batch"] = 1
+        params["resume"]["minutes"] = 0
+        for block in params["attacks"].values():
+            block["steps"] = 4
+
+    project.edit(short)
     project.stage("prepare", "own")
     project.stage("validate", "own")
-    path = project.folder / "stages/core/training.py"
-    code = path.read_text().replace(
-        "from math import isfinite\n", "from math import isfinite\nfrom time import sleep\n"
-    )
-    path.write_text(code.replace("        model.eval()\n", "        model.eval()\n        sleep(0.15)\n"))
+    for name, (before, pause) in SLOWER.items():
+        path = project.folder / name
+        code = path.read_text()
+        assert code.count(before) == 1
+        path.write_text(code.replace(before, pause + before))
     return project
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("defense", DEFENSES)
-def test_kills_do_not_change_a_byte(ready, defense):
-    folder, draw = ready.folder / f"models/own/{defense}/0", random.Random(defense)
-    start(ready, defense).wait()
-    whole = trained(ready, defense)
+def test_kills_in_training_do_not_change_a_byte(ready, defense):
+    folder, words = ready.folder / f"models/own/{defense}/0", (*TRAIN, defense, "0")
+    finish(ready, *words)
+    whole = written(ready, f"models/own/{defense}")
     assert sorted(name.rpartition("/")[2] for name in whole) == ["history.csv", "model.safetensors"]
-    for path in folder.iterdir():
-        path.unlink()
-    for _ in range(KILLS):
-        running, state = start(ready, defense), folder / "resume.pt"
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        while running.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.3))
-        running.send_signal(signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL, "was done before it was killed"
-        running.stderr.close()
-    last = start(ready, defense)
-    assert "going on from" in last.communicate()[1]
-    assert trained(ready, defense) == whole
+    clear(folder)
+    places = kill_and_finish(ready, folder / "resume.pt", random.Random(defense), words, longest=0.3)
+    assert len(places) == KILLS
+    assert any(0 < batch < BATCHES for _, batch in places), places
+    assert written(ready, f"models/own/{defense}") == whole
 
 
 @pytest.mark.faults
-def test_sigterm_ends_with_a_status_to_retry_and_the_next_run_goes_on(ready):
-    start(ready, "ca_tride").wait()
-    whole, folder = trained(ready, "ca_tride"), ready.folder / "models/own/ca_tride/0"
-    for path in folder.iterdir():
-        path.unlink()
-    running = start(ready, "ca_tride")
-    while running.poll() is None and not (folder / "resume.pt").exists():
-        time.sleep(0.01)
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_kills_in_an_attack_do_not_change_a_byte(ready, attack):
+    finish(ready, *TRAIN, "vanilla", "0")
+    finish(ready, "evaluate", "own", "vanilla", "0")
+    folder, words = ready.folder / "results/own/vanilla/0", ("attack", "own", "vanilla", "0", attack)
+    finish(ready, *words)
+    whole = written(ready, "results")
+    clear(folder, f"{attack}*")
+    places = kill_and_finish(ready, folder / f"{attack}.resume.pt", random.Random(attack), words, longest=0.4)
+    assert len(places) == KILLS
+    assert written(ready, "results") == whole
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_kills_in_training_of_another_precision(ready, precision):
+    ready.edit(lambda params: params["datasets"]["own"]["training"].update(precision=precision))
+    test_kills_in_training_do_not_change_a_byte(ready, "ca_tride")
+
+
+@pytest.mark.faults
+def test_training_in_two_processes_goes_on(ready):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "stages.train")
+    words = ("own", "ca_tride", "0")
+    folder = ready.folder / "models/own/ca_tride/0"
+    ready.run(sys.executable, *launcher, *words)
+    whole = written(ready, "models")
+    clear(folder)
+    environment = os.environ | {"PYTHONPATH": str(ready.folder), "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        [sys.executable, *launcher, *words], cwd=ready.folder, env=environment, stderr=subprocess.DEVNULL
+    )
+    until_kept(running, folder / "resume.pt")
+    time.sleep(0.5)
+    for process in (*psutil.Process(running.pid).children(recursive=True), running):
+        process.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    done = ready.run(sys.executable, *launcher, *words)
+    assert WENT_ON.search(done.stderr)
+    assert written(ready, "models") == whole
+
+
+STAGES = {
+    "training": (TRAIN, "ca_tride", "0"),
+    "attack": (("attack", "own"), "vanilla", "0", "es"),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("stage", STAGES)
+def test_sigterm_keeps_the_last_step_and_ends_with_a_status_to_retry(ready, stage):
+    (first, *rest) = STAGES[stage]
+    words = (*first, *rest)
+    if stage == "attack":
+        finish(ready, *TRAIN, "vanilla", "0")
+        finish(ready, "evaluate", "own", "vanilla", "0")
+    folder = "models/own/ca_tride/0" if stage == "training" else "results/own/vanilla/0"
+    before = set(ready.files(folder))
+    finish(ready, *words)
+    whole = written(ready, folder)
+    for name in set(whole) - before:
+        (ready.folder / name).unlink()
+
+    ready.edit(lambda params: params["resume"].update(minutes=60))  # nothing is kept until the signal comes
+    running = start(ready, *words)
+    said = ""
+    while "read " not in said:  # its inputs are read: the next thing is the loop
+        said += running.stderr.readline()
+    time.sleep(1)
     running.send_signal(signal.SIGTERM)
-    said = running.communicate()[1]
+    said += running.communicate()[1]
     assert running.returncode == 75
-    assert "ended by SIGTERM; run again" in said
-    assert [path.name for path in folder.iterdir()] == ["resume.pt"]
-    assert "going on from" in start(ready, "ca_tride").communicate()[1]
-    assert trained(ready, "ca_tride") == whole
+    assert "ended by SIGTERM; the same command goes on from what was kept" in said
+    (kept,) = set(ready.files(folder)) - before
+    assert kept.endswith("resume.pt")
+    assert WENT_ON.search(finish(ready, *words))
+    assert written(ready, folder) == whole
+
+
+def change_params(project, state):
+    project.edit(lambda params: params["datasets"]["own"]["training"].update(learning_rate=0.002))
+
+
+def damage(project, state):
+    state.write_bytes(b"damaged")
+
+
+def put_a_class_in(project, state):
+    torch.save({"identity": "", "weights": project}, state)  # a pickle of a class, which must not be loaded
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("change", ["params", "damage"])
+@pytest.mark.parametrize("change", [change_params, damage, put_a_class_in])
 def test_a_state_of_something_else_is_set_aside(ready, change):
-    folder = ready.folder / "models/own/vanilla/0"
-    running = start(ready, "vanilla")
-    while running.poll() is None and not (folder / "resume.pt").exists():
-        time.sleep(0.01)
+    folder, words = ready.folder / "models/own/vanilla/0", (*TRAIN, "vanilla", "0")
+    running = start(ready, *words)
+    until_kept(running, folder / "resume.pt")
     running.kill()
     running.communicate()
-    if change == "params":
-        ready.edit(lambda params: params["datasets"]["own"]["training"].update(learning_rate=0.002))
-    else:
-        (folder / "resume.pt").write_bytes(b"damaged")
-    said = start(ready, "vanilla").communicate()[1]
-    assert "set aside as models/own/vanilla/0/resume.aside.pt, training starts anew" in said
-    after = trained(ready, "vanilla")
-    for path in folder.iterdir():
-        path.unlink()
-    start(ready, "vanilla").communicate()
-    assert trained(ready, "vanilla") == after
+    change(ready, folder / "resume.pt")
+    said = finish(ready, *words)
+    assert "set aside as models/own/vanilla/0/resume.aside.pt, this run starts anew" in said
+    after = written(ready, "models/own/vanilla")
+    clear(folder)
+    finish(ready, *words)
+    assert written(ready, "models/own/vanilla") == after

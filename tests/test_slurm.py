@@ -1,4 +1,4 @@
-"""The tiny study on a real one-node Slurm: `make test-slurm`. A job fails once, and the node restarts."""
+"""The tiny study on a real one-node Slurm: `make test-slurm`. A job fails once, one is pre-empted, the node restarts."""
 
 import os
 import shutil
@@ -66,6 +66,16 @@ def restart_node(state, project, events):
     events.append(subprocess.run(["squeue", "-h", "-o", "%T"], capture_output=True, text=True).stdout.split())
 
 
+def preempt_training(project):
+    """Send the running training what Slurm sends before it takes a node away."""
+    log = project.folder / "logs/train/digits-ca_tride-0.log"
+    while not log.exists() or "read " not in log.read_text():
+        time.sleep(0.1)
+    time.sleep(0.5)
+    running = subprocess.run(["squeue", "-h", "-t", "R", "-o", "%i"], capture_output=True, text=True, check=True)
+    subprocess.run(["scancel", "--full", "--signal=TERM", *running.stdout.split()], check=True)
+
+
 @pytest.mark.slurm
 def test_a_run_on_slurm_survives_failures_and_makes_the_same_bytes(pair, slurm):
     local, cluster = pair
@@ -76,6 +86,8 @@ def test_a_run_on_slurm_survives_failures_and_makes_the_same_bytes(pair, slurm):
     wrapper.chmod(0o755)
 
     events = []
+    preempt = threading.Thread(target=preempt_training, args=(cluster,), daemon=True)
+    preempt.start()
     restart = threading.Thread(target=restart_node, args=(slurm, cluster, events), daemon=True)
     restart.start()
     path = os.pathsep.join([str(wrapper.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -87,6 +99,10 @@ def test_a_run_on_slurm_survives_failures_and_makes_the_same_bytes(pair, slurm):
     print(done.stdout + done.stderr)
     assert (cluster.folder / "failed").is_dir()
     assert "Trying to restart job" in done.stderr
+    assert (
+        "going on from models/digits/ca_tride/0/resume.pt"
+        in (cluster.folder / "logs/train/digits-ca_tride-0.log").read_text()
+    )
     restart.join(timeout=1)
     assert "RUNNING" in events[0]
     assert byte_identical(local, cluster) == []

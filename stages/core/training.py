@@ -4,6 +4,7 @@ Every draw comes from a generator named by (seed, epoch, step), so a step depend
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -102,15 +103,18 @@ def train_step(
 
 
 class Standing(NamedTuple):
-    """Where a run stands between two epochs; with the model's weights, all that its next step depends on.
+    """Where a run stands between two steps; with the model's weights, all that its next step depends on.
 
-    ``optimiser`` is its state_dict, ``epoch`` the next one, ``step`` and ``previous_loss`` as in Schedule.
+    ``optimiser`` is its state_dict, ``epoch`` the present one and ``batch`` its next batch, ``step`` and
+    ``previous_loss`` as in Schedule, ``seen`` the epoch's logged values so far: pairs, then those of an EpochRow.
     """
 
     optimiser: dict[str, Any]
     epoch: int
+    batch: int
     step: int
     previous_loss: float
+    seen: list[tuple[float, ...]]
 
 
 def train(
@@ -130,44 +134,50 @@ def train(
             augmented images (len(rows), C, H, W) in [0, 1], on the model's device.
         labels: class of each training image.
         setting: everything else.
-        begin: where to go on; ``model`` then has the weights of that moment.
-        keep: called with where training stands, after each epoch's row has been dealt with.
+        begin: where to go on; ``model`` then has the weights of that moment. The batches before it are drawn again,
+            which costs their loading, because later draws follow theirs.
+        keep: called with where training stands after each step, and after each epoch's row has been dealt with.
 
     Raises:
         TrainingError: the loss became NaN or infinite, or an epoch held no triplet at all.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
     classes = torch.from_numpy(labels.astype(np.int64))
-    first, step, previous_loss = 0, 0, INITIAL_LOSS
+    first, batch, step, previous_loss = 0, 0, 0, INITIAL_LOSS
+    seen: list[tuple[float, ...]] = []
     if begin is not None:
         optimiser.load_state_dict(begin.optimiser)
-        _, first, step, previous_loss = begin
+        _, first, batch, step, previous_loss, seen = begin
     for epoch in range(first, setting.epochs):
-        seen: list[tuple[int, EpochRow]] = []
         draws = generator(setting.seed, "epoch", epoch)
-        for rows, images in load(pair_batches(labels, setting.pairs_per_batch, draws), draws):
+        batches = load(pair_batches(labels, setting.pairs_per_batch, draws), draws)
+        for rows, images in islice(batches, batch, None):
             schedule = Schedule(step, epoch / setting.epochs, previous_loss)
             drawn = classes[rows].to(images.device)
             loss, row, previous_loss = train_step(model, images, drawn, setting, schedule)
-            step += 1
-            if loss is None or row is None:
-                continue
-            if not isfinite(row.loss_adversarial):
-                raise TrainingError(f"the loss became {row.loss_adversarial} in epoch {epoch}; lower the learning rate")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            seen.append((len(rows) // 2, row))
+            step, batch = step + 1, batch + 1
+            if loss is not None and row is not None:
+                if not isfinite(row.loss_adversarial):
+                    raise TrainingError(
+                        f"the loss became {row.loss_adversarial} in epoch {epoch}; lower the learning rate"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                seen.append((len(rows) // 2, *row[1:]))
+            if keep is not None:
+                keep(Standing(optimiser.state_dict(), epoch, batch, step, previous_loss, seen))
         if not seen:
             raise TrainingError(f"no batch of epoch {epoch} held two classes; raise pairs_per_batch or add classes")
         model.eval()
         yield mean_row(epoch, seen)
+        batch, seen = 0, []
         if keep is not None:
-            keep(Standing(optimiser.state_dict(), epoch + 1, step, previous_loss))
+            keep(Standing(optimiser.state_dict(), epoch + 1, batch, step, previous_loss, seen))
 
 
-def mean_row(epoch: int, rows: list[tuple[int, EpochRow]]) -> EpochRow:
-    """Mean of (pairs, row) entries weighted by the number of pairs."""
-    weights = np.array([weight for weight, _ in rows], dtype=np.float64)
-    values = np.array([row[1:] for _, row in rows], dtype=np.float64).reshape(len(rows), 4)
+def mean_row(epoch: int, seen: list[tuple[float, ...]]) -> EpochRow:
+    """Mean of an epoch's entries (pairs, *values of an EpochRow), weighted by the number of pairs."""
+    weights = np.array([pairs for pairs, *_ in seen], dtype=np.float64)
+    values = np.array([values for _, *values in seen], dtype=np.float64)
     return EpochRow(epoch, *(weights @ values / weights.sum()).tolist())

@@ -47,9 +47,8 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     log.addHandler(handler)
     log.setLevel(logging.INFO if first_process() else logging.WARNING)
     log.propagate = False
-    started = time.monotonic()
+    started, before = time.monotonic(), signal.signal(signal.SIGTERM, terminate)
     try:
-        signal.signal(signal.SIGTERM, terminate)
         loaded = params.load()
         check_words(given, loaded)
         outputs = stage(loaded, **given)
@@ -69,10 +68,13 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
             raise
         sys.exit(f"{name}: out of memory; give it more, or lower `pairs_per_batch` or `attack_batch` in {params.FILE}")
     except Terminated:
-        log.warning("ended by SIGTERM; run again to go on from the last epoch that was kept")
+        log.warning("ended by SIGTERM; the same command goes on from what was kept")
         sys.exit(PREEMPTED)
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        log.removeHandler(handler)
 
 
 class Terminated(BaseException):
@@ -82,6 +84,24 @@ class Terminated(BaseException):
 def terminate(number: int, frame: object) -> None:
     """Handler of SIGTERM."""
     raise Terminated
+
+
+@contextmanager
+def postponed_termination() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM wait while the block runs: gives a function that says whether it came. A second one ends it."""
+    came = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal came
+        if came:
+            raise Terminated
+        came = True
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def lacks_memory(error: Exception) -> bool:

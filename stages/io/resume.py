@@ -1,13 +1,16 @@
-"""Where a training run stands, so that a killed one goes on from its last whole epoch and ends with the same bytes.
+"""Where a stage stands, so that a killed one goes on from there and ends with the same bytes.
 
-Kept are the weights, the optimiser's state, the next epoch and step, HM's previous loss and the history so far. No
-state of a random generator is: every draw in training comes from a generator named by (seed, epoch, step), the
-sampler's too, and the phase of CAP and ANP follows from the step.
+Training keeps the weights, the optimiser's state, the epoch, its next batch and what it logged so far, the step, HM's
+previous loss and the history; an attack keeps the results of the queries it is through with. No state of a random
+generator is kept: every draw, the sampler's too, comes from a generator named by (seed, epoch, step) or by the query,
+and the phase of CAP and ANP follows from the step.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +19,19 @@ import torch
 from stages.io import artifacts, cli
 
 STAGES = Path(__file__).parents[1]
-KEYS = {"identity", "weights", "optimiser", "epoch", "step", "previous_loss", "history"}
+State = Mapping[str, Any]
 
 
-def identity(**facts: object) -> str:
-    """SHA-256 of what a run is made of: ``facts`` (its parameters and data), the code, and the version of torch."""
-    code = [*(STAGES / "core").rglob("*.py"), *(STAGES / "io").glob("*.py"), STAGES / "train.py"]
+def identity(stage: str, **facts: object) -> str:
+    """SHA-256 of what a run of ``stage`` is made of: ``facts`` (parameters and data), the code, torch's version."""
+    code = [*(STAGES / "core").rglob("*.py"), *(STAGES / "io").glob("*.py"), STAGES / f"{stage}.py"]
     hashes = {path.relative_to(STAGES).as_posix(): artifacts.sha256(path) for path in sorted(code)}
     text = json.dumps([facts, hashes, torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load(path: Path, own: str) -> Mapping[str, Any] | None:
-    """What ``save`` wrote for the run ``own``, or None where training starts anew.
+def load(path: Path, own: str, *keys: str) -> State | None:
+    """What was kept at ``path`` of the run ``own``, which has these keys, or None where the run starts anew.
 
     A file of another run, or a damaged one, is set aside and said so, never used.
     """
@@ -36,20 +39,36 @@ def load(path: Path, own: str) -> Mapping[str, Any] | None:
         return None
     try:
         kept = torch.load(path, map_location="cpu", weights_only=True)
-        whole = isinstance(kept, dict) and set(kept) == KEYS
+        whole = isinstance(kept, dict) and set(kept) == {"identity", *keys}
     except Exception:  # damaged or hostile bytes can raise anything
         whole = False
     if whole and kept["identity"] == own:
-        cli.log.info("going on from %s after %d epochs", path, kept["epoch"])
         return kept
-    aside = path.with_name("resume.aside.pt")
+    aside = path.with_name(f"{path.stem}.aside.pt")
     path.replace(aside)
     why = "is of other parameters, data or code" if whole else "is damaged"
-    cli.log.warning("%s %s; set aside as %s, training starts anew", path, why, aside)
+    cli.log.warning("%s %s; set aside as %s, this run starts anew", path, why, aside)
     return None
 
 
-def save(path: Path, **state: object) -> None:
-    """Write all KEYS, whole or not at all."""
-    with artifacts.writing(path) as (draft,):
-        torch.save(state, draft)
+@contextmanager
+def keeping(path: Path, own: str, minutes: float) -> Iterator[Callable[[Callable[[], State]], None]]:
+    """Give ``keep(state)`` to a loop, which calls it wherever it could go on from.
+
+    Every so many minutes (always, at 0) it writes what ``state()`` gives, whole or not at all. When SIGTERM came it
+    does so too, and ends the block.
+    """
+    with cli.postponed_termination() as asked:
+        last = time.monotonic()
+
+        def keep(state: Callable[[], State]) -> None:
+            nonlocal last
+            if asked() or time.monotonic() - last >= 60 * minutes:
+                if cli.first_process():
+                    with artifacts.writing(path) as (draft,):
+                        torch.save({"identity": own, **state()}, draft)
+                last = time.monotonic()
+            if asked():
+                raise cli.Terminated
+
+        yield keep

@@ -72,6 +72,7 @@ rule attack:
             "stages/io/embeddings.py",
             "stages/io/own_models.py",
             "stages/io/precision.py",
+            "stages/io/resume.py",
         ],
     output:
         result="results/{dataset}/{defense}/{seed}/{attack}.json",
