@@ -1,4 +1,4 @@
-"""The tiny study on a real one-node Slurm: `make test-slurm`. A job fails once, one is pre-empted, the node restarts."""
+"""The tiny study on a real one-node Slurm: `make test-slurm`. One job fails, one is pre-empted, the node restarts."""
 
 import os
 import shutil
