@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.io import artifacts, cli, seals
+from stages.io import artifacts, cli, determinism, seals
 from stages.io.params import Params
 from stages.io.params import attack as attack_block
 from stages.io.params import dataset as dataset_block
@@ -22,6 +22,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     """
     data_block, block = dataset_block(params, dataset), attack_block(params, attack)
     cli.limit_threads(data_block["training"]["threads"])
+    determinism.settle(data_block["training"]["deterministic"])
     device = cli.device(data_block["training"]["device"], dataset)
     import numpy as np
     import pandas as pd

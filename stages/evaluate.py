@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.io import artifacts, cli, seals
+from stages.io import artifacts, cli, determinism, seals
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
 
@@ -13,6 +13,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     """Write results/<dataset>/<defense>/<seed>/benign.json, benign.parquet (per query) and gallery.npy."""
     block = dataset_block(params, dataset)
     cli.limit_threads(block["training"]["threads"])
+    determinism.settle(block["training"]["deterministic"])
     device = cli.device(block["training"]["device"], dataset)
     import numpy as np
     import pandas as pd

@@ -59,6 +59,7 @@ def report(params: Params) -> list[Path]:
             for model in found
             for check in results.failed_checks(dataset, defense, model.seed, model)
         ]
+        collapsed = results.collapses(models)
         first = [part for part in sections if part["name"] == next(iter(params["tables"]))]
         page_path.write_text(
             page.render(
@@ -69,6 +70,7 @@ def report(params: Params) -> list[Path]:
                 figures=page.drawings(figure_folder, drawn, params),
                 galleries=page.pictures(run["datasets"]),
                 failed_checks=failed,
+                collapsed=collapsed,
                 provenance=page.provenance(models, params),
                 blocks=blocks(params),
                 labels=labels_of(params),
@@ -77,6 +79,8 @@ def report(params: Params) -> list[Path]:
         )
     for check in failed:
         cli.log.info("look at %s %s %s %s: %s", *check)
+    for model in collapsed:
+        cli.log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
 
 

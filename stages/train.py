@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.io import artifacts, cli
+from stages.io import artifacts, cli, determinism
 from stages.io.errors import UserError
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
@@ -21,6 +21,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
     profile = block["training"]
     cli.limit_threads(profile["threads"])
+    determinism.settle(profile["deterministic"])
     device = cli.device(profile["device"], dataset)
     from functools import partial
 
@@ -30,7 +31,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from torch import Tensor
 
     from stages.core.defenses import DEFENSES
-    from stages.core.metrics import recall_at_1
+    from stages.core.metrics import chance_recall, collapse, recall_at_1, spread
     from stages.core.mining import MINERS
     from stages.core.training import EpochRow, Setting, Standing, TrainingError
     from stages.core.training import train as epochs
@@ -81,6 +82,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
 
     folder = artifacts.model_dir(dataset, defense, seed)
     state, run = folder / "resume.pt", resume.identity("train", block=block, data=data, dataset=data_block, seed=seed)
+    collapsed = ""
     history: list[dict[str, float]] = []
     kept, begin = resume.load(state, run, "weights", "history", *Standing._fields), None
     if kept:
@@ -104,6 +106,8 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
                 if (last or due) and cli.first_process():
                     embeddings = embed_split(computing, view, len(labels))
                     recall = 100 * recall_at_1(embeddings, labels).mean().item()
+                    if last:
+                        collapsed = collapse(recall, 100 * chance_recall(labels), spread(embeddings))
                 history.append(row._asdict() | {"recall_at_1": recall})
     except TrainingError as error:
         raise UserError(f"{dataset} {defense} {seed}: {error}") from None
@@ -115,6 +119,8 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         table = pd.DataFrame(history, columns=[*EpochRow._fields, "recall_at_1"])  # a header even without epochs
         table.to_csv(history_path, index=False, float_format="%.6g", lineterminator="\n")
     state.unlink(missing_ok=True)
+    if collapsed:
+        cli.log.warning("%s %s %s has collapsed: %s", dataset, defense, seed, collapsed)
     return list(outputs)
 
 

@@ -103,6 +103,7 @@ BOUNDARIES = [  # a file, and the stages that read it
 ]
 DAMAGES = [emptied, cut, one_bit, last_bit, web_page, other_values, without_column, gone]
 UNSEEN = {("history.csv", one_bit), ("history.csv", last_bit)}  # one digit of a loss curve: nothing else says it
+ABSENT = {"history.csv", "benign.json", "qa_plus.json"}  # without it the report takes a job as not run
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda one: one.__name__)
@@ -112,6 +113,8 @@ def test_a_damaged_input(study, damaged, name, stage, damage):
     path = damaged.folder / name
     if (path.name, damage) in UNSEEN:
         pytest.skip("cannot be noticed; docs/reliability.md")
+    if stage == "report" and damage is gone and path.name in ABSENT:
+        pytest.skip("not a fault: see test_a_result_that_is_gone")
     damage(path)
     before = outputs(damaged)
     line = run(stage, *RUNS[stage])
@@ -123,6 +126,26 @@ def test_a_damaged_input(study, damaged, name, stage, damage):
         before.pop("data/own/validation.json", None), after.pop("data/own/validation.json", None)
     assert after == before
     mend(stage)
+    assert outputs(damaged) == outputs(study)
+
+
+@pytest.mark.parametrize(("name", "made_by"), [("history.csv", "train"), ("qa_plus.json", "attack")])
+def test_a_result_that_is_gone(study, damaged, name, made_by):
+    """The report takes a job as not run; after its stage it is as before."""
+    next(damaged.folder.glob(f"*/own/ca_tride/0/{name}")).unlink()
+    assert run("report") == ""
+    assert "not run" in (damaged.folder / "reports/tables/main.csv").read_text() or name == "history.csv"
+    assert outputs(damaged)["reports/index.html"] != outputs(study)["reports/index.html"]
+    assert mend(made_by) == mend("report") == []
+    assert outputs(damaged) == outputs(study)
+
+
+def test_the_only_model_that_is_gone(study, damaged):
+    """A report of nothing is refused."""
+    (damaged.folder / f"{RESULTS}/benign.json").unlink()
+    assert run("report").startswith("report: results: nothing of the run is there; ")
+    mend("evaluate")
+    assert run("report") == ""
     assert outputs(damaged) == outputs(study)
 
 

@@ -88,10 +88,10 @@ def test_chance_recall_by_loop():
 
 def test_collapse_rule():
     """R@1 at most twice chance, or spread under 0.001."""
-    assert metrics.is_collapsed(20.0, 10.0, 1.0)
-    assert not metrics.is_collapsed(20.1, 10.0, 1.0)
-    assert metrics.is_collapsed(90.0, 10.0, 0.00099)
-    assert not metrics.is_collapsed(90.0, 10.0, 0.001)
+    assert metrics.collapse(20.0, 10.0, 1.0) == "R@1 is 20.0 % where chance is 10.0 %"
+    assert metrics.collapse(20.1, 10.0, 1.0) == ""
+    assert metrics.collapse(90.0, 10.0, 0.00099) == "the mean distance between embeddings is 0.001"
+    assert metrics.collapse(90.0, 10.0, 0.001) == ""
 
 
 @settings(max_examples=30, deadline=None)

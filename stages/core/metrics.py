@@ -146,6 +146,12 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], fl
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, total / (count * (count - 1))
 
 
+def spread(embeddings: Tensor) -> float:
+    """Mean distance over all pairs of different rows of embeddings (N, D) of unit norm, in [0, 2]."""
+    total, count = sum(distances.sum().item() for _, distances in among_themselves(embeddings)), len(embeddings)
+    return total / (count * (count - 1))
+
+
 def nmi(embeddings: Tensor, labels: Tensor, *, seed: int) -> float:
     """Normalised mutual information (arithmetic mean) of k-means clusters and labels, in [0, 1].
 
@@ -172,6 +178,8 @@ def chance_recall(labels: Tensor) -> float:
     return ((counts[inverse] - 1).double() / (len(labels) - 1)).mean().item()
 
 
-def is_collapsed(recall_at_1: float, chance: float, spread: float) -> bool:
-    """Whether a model has no ranking left: R@1 at most twice chance (same unit), or spread under 0.001."""
-    return recall_at_1 <= 2 * chance or spread < 0.001
+def collapse(recall_at_1: float, chance: float, spread: float) -> str:
+    """Why a model has no ranking left, or "": R@1 at most twice chance (both in percent), or spread under 0.001."""
+    if recall_at_1 <= 2 * chance:
+        return f"R@1 is {recall_at_1:.1f} % where chance is {chance:.1f} %"
+    return f"the mean distance between embeddings is {spread:.1g}" if spread < 0.001 else ""

@@ -139,7 +139,7 @@ def train(
         keep: called with where training stands after each step, and after each epoch's row has been dealt with.
 
     Raises:
-        TrainingError: the loss became NaN or infinite, or an epoch held no triplet at all.
+        TrainingError: the loss became NaN or infinite, a step overflowed, or an epoch held no triplet at all.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
     classes = torch.from_numpy(labels.astype(np.int64))
@@ -163,7 +163,7 @@ def train(
                     )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-                optimiser.step()
+                update(optimiser)
                 seen.append((len(rows) // 2, *row[1:]))
             if keep is not None:
                 keep(Standing(optimiser.state_dict(), epoch, batch, step, previous_loss, seen))
@@ -174,6 +174,20 @@ def train(
         batch, seen = 0, []
         if keep is not None:
             keep(Standing(optimiser.state_dict(), epoch + 1, batch, step, previous_loss, seen))
+
+
+def update(optimiser: torch.optim.Optimizer) -> None:
+    """One step of the optimiser.
+
+    Raises:
+        TrainingError: a factor of it does not fit float32.
+    """
+    try:
+        optimiser.step()
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise TrainingError("the optimiser's step overflows; lower learning_rate or weight_decay") from None
 
 
 def mean_row(epoch: int, seen: list[tuple[float, ...]]) -> EpochRow:

@@ -64,9 +64,9 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         place = printable(str(error.filename or "files"))
         sys.exit(f"{name}: {place}: {error.strerror or error}; nothing was left half-written")
     except (MemoryError, RuntimeError) as error:
-        if not lacks_memory(error):
+        if not (known := explained(error)):
             raise
-        sys.exit(f"{name}: out of memory; give it more, or lower `pairs_per_batch` or `attack_batch` in {params.FILE}")
+        sys.exit(f"{name}: {known}")
     except Terminated:
         log.warning("ended by SIGTERM; the same command goes on from what was kept")
         sys.exit(PREEMPTED)
@@ -104,10 +104,15 @@ def postponed_termination() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def lacks_memory(error: Exception) -> bool:
-    """Whether an error means that there is no memory left: torch says so in a RuntimeError."""
+def explained(error: Exception) -> str:
+    """What to do about an error that torch raises as a plain RuntimeError; "" where it is none of those known."""
     told = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+    if isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told:
+        return f"out of memory; give it more, or lower `pairs_per_batch` or `attack_batch` in {params.FILE}"
+    if "deterministic" in told and "implementation" in told:
+        what = str(error).split(" does not have", 1)[0]
+        return f"{params.FILE}: deterministic: {printable(what)} has no such form on this device; write false"
+    return ""
 
 
 def check_words(given: dict[str, Any], loaded: params.Params) -> None:

@@ -23,7 +23,7 @@ def joined(device: torch.device) -> Iterator[ProcessGroup | None]:
     """The group of all processes of this job, connected while the block runs; None for a job of one process.
 
     Raises:
-        UserError: the others cannot be reached.
+        UserError: the others cannot be reached, or one of them ended before its time.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
@@ -37,7 +37,12 @@ def joined(device: torch.device) -> Iterator[ProcessGroup | None]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"WORLD_SIZE is set, but there is no group ({reason(error)}); start with torchrun") from None
-    yield dist.group.WORLD
+    try:
+        yield dist.group.WORLD
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise UserError("another process of this job has ended; start the job again, it goes on from here") from None
     # Not after an error: the others may be in the middle of a message, and the end of this process tells the launcher.
     dist.destroy_process_group()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.core.metrics import is_collapsed
+from stages.core.metrics import collapse
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Figure, ars_reconstructed, ers
 from stages.core.seeding import seed_of
 from stages.core.stats import Estimate, estimate, resampled_means
@@ -165,7 +165,7 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
 
     spread = benign["spread"]
-    collapsed = is_collapsed(benign["recall_at_1"], benign["chance"], spread)
+    collapsed = bool(collapse(benign["recall_at_1"], benign["chance"], spread))
     values = benign | scored(column_means(queries.after), column_means(queries.before), spread, collapsed)
     # One seed for all: every figure, and every model of a dataset, sees the same resampled queries.
     same = seed_of("bootstrap", dataset)
@@ -225,6 +225,28 @@ def lead(first: list[Model], second: list[Model], metric: str) -> Estimate:
     pairs = [(model, others[model.seed]) for model in first if model.seed in others]
     gaps = [one.values[metric] - other.values[metric] for one, other in pairs]
     return estimate(gaps, [one.draws[metric] - other.draws[metric] for one, other in pairs])
+
+
+class Collapse(NamedTuple):
+    """A model that has no ranking left, and why."""
+
+    dataset: str
+    defense: str
+    seed: int
+    reason: str
+
+
+def collapses(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Collapse]:
+    """All collapsed models, of those by dataset and defense."""
+    return [
+        Collapse(
+            dataset, defense, model.seed, collapse(*(model.values[key] for key in ("recall_at_1", "chance", "spread")))
+        )
+        for dataset, by_defense in models.items()
+        for defense, found in by_defense.items()
+        for model in found
+        if model.values["collapsed"]
+    ]
 
 
 class FailedCheck(NamedTuple):

@@ -7,6 +7,7 @@ and the phase of CAP and ANP follows from the step.
 """
 
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -65,10 +66,17 @@ def keeping(path: Path, own: str, minutes: float) -> Iterator[Callable[[Callable
             nonlocal last
             if asked() or time.monotonic() - last >= 60 * minutes:
                 if cli.first_process():
-                    with artifacts.writing(path) as (draft,):
-                        torch.save({"identity": own, **state()}, draft)
+                    save(path, {"identity": own, **state()})
                 last = time.monotonic()
             if asked():
                 raise cli.Terminated
 
         yield keep
+
+
+def save(path: Path, state: State) -> None:
+    """Write a state, whole or not at all."""
+    with artifacts.writing(path) as (draft,):
+        whole = io.BytesIO()
+        torch.save(state, whole)
+        draft.write_bytes(whole.getbuffer())  # by Python, whose errors on a full disk all stages report

@@ -17,6 +17,7 @@ rule evaluate:
             "stages/core/models.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
+            "stages/io/determinism.py",
             "stages/io/inference.py",
             "stages/io/own_models.py",
             "stages/io/precision.py",
@@ -31,6 +32,7 @@ rule evaluate:
             "datasets.{dataset}.precision",
             "datasets.{dataset}.training.threads",
             "datasets.{dataset}.training.device",
+            "datasets.{dataset}.training.deterministic",
         ),
     threads: threads
     resources:
@@ -69,6 +71,7 @@ rule attack:
             "stages/core/seeding.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
+            "stages/io/determinism.py",
             "stages/io/embeddings.py",
             "stages/io/own_models.py",
             "stages/io/precision.py",
@@ -87,6 +90,7 @@ rule attack:
             "datasets.{dataset}.precision",
             "datasets.{dataset}.training.threads",
             "datasets.{dataset}.training.device",
+            "datasets.{dataset}.training.deterministic",
             "attacks.{attack}",
         ),
     threads: threads

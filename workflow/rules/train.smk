@@ -25,6 +25,7 @@ rule train:
             "stages/io/batches.py",
             "stages/io/checkpoints.py",
             "stages/io/data.py",
+            "stages/io/determinism.py",
             "stages/io/inference.py",
             "stages/io/own_models.py",
             "stages/io/precision.py",
