@@ -63,7 +63,12 @@ def restart_node(state, project, events):
     stop(state / "slurmd.pid")
     time.sleep(5)
     subprocess.run(["slurmd"], check=True)
-    events.append(subprocess.run(["squeue", "-h", "-o", "%T"], capture_output=True, text=True).stdout.split())
+    for _ in range(120):  # jobs that ended in the meantime complete first
+        states = subprocess.run(["squeue", "-h", "-o", "%T"], capture_output=True, text=True).stdout.split()
+        if "RUNNING" in states:
+            break
+        time.sleep(0.5)
+    events.append(states)
 
 
 def preempt_training(project):
