@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICK := not faults and not browser and not crate and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup test-faults fuzz lock licences reproduce plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
+.PHONY: setup test-faults fuzz soak lock licences reproduce verify plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -21,6 +21,9 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 	$(RUN) python workflow/progress.py --cores $(CORES)
 	@cat reports/tables/main.md
 	@echo "The report is reports/index.html"
+
+verify: $(STAMP)  ## the study anew in an empty folder, its bytes compared with the committed record; RECORD=1 records them
+	@$(RUN) python workflow/verify.py $(if $(RECORD),--record) --cores $(CORES)
 
 plan: $(STAMP)  ## jobs, hours and disk of the configured matrix, before anything starts
 	@$(RUN) python workflow/plan.py

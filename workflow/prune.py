@@ -41,7 +41,9 @@ def _folders(path: Path) -> list[Path]:
 def _orphans(seed: Path, loaded: parameters.Params) -> list[Path]:
     """Results of attacks that no block names."""
     known = {"benign", "gallery", *loaded["attacks"]}
-    return [path for path in sorted(seed.glob("[!.]*")) if path.stem.removesuffix("_examples") not in known]
+    return [
+        path for path in sorted(seed.glob("[!.]*")) if path.name.split(".")[0].removesuffix("_examples") not in known
+    ]
 
 
 def size(path: Path) -> int:
