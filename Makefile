@@ -78,6 +78,9 @@ test-faults: $(STAMP)  ## every fault in every stage: damaged files, disk, memor
 fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test draws a few
 	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/test_hostile.py tests/test_hostile_archives.py tests/test_hostile_files.py
 
+soak: $(STAMP)  ## 300 tiny jobs on 2 cores while stages are killed at random
+	$(RUN) python -m benchmarks.soak
+
 lock: constraints.txt  ## rewrite requirements.lock, the same versions with hashes of their files; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --constraint constraints.txt --all-extras pyproject.toml \
