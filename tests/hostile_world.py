@@ -5,6 +5,7 @@ Used by test_hostile.py; how many cases each test draws is chosen by `make test`
 
 import os
 import sys
+import traceback
 from contextlib import contextmanager
 
 from hypothesis import HealthCheck, settings
@@ -38,12 +39,18 @@ class Watch:
             for position in CHANGES[event]:
                 self.note(event, arguments[position])
         elif event in STARTS or event == "pickle.find_class":
-            self.seen.append((event, str(arguments)[:200]))
+            self.add(event, str(arguments)[:200])
 
     def note(self, event, path):
         path = os.path.abspath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else str(path)
         if not path.startswith(self.folder + os.sep) and path != os.devnull and "__pycache__" not in path:
-            self.seen.append((event, path))
+            self.add(event, path)
+
+    def add(self, event, what):
+        """Note an event with where it came from: a finalizer of an earlier case can be behind it."""
+        self.on = False
+        self.seen.append((event, what, "".join(traceback.format_stack(limit=20))))
+        self.on = True
 
     @contextmanager
     def over(self, folder, starts=False):
@@ -55,7 +62,7 @@ class Watch:
         finally:
             self.on = False
         harmful = [one for one in self.seen if not (starts and one[0] in STARTS)]
-        assert not harmful, harmful
+        assert not harmful, "\n".join("\n".join(one) for one in harmful)
 
 
 WATCH = Watch()
