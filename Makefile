@@ -1,6 +1,7 @@
 # Two commands: `make reproduce` and `make test`. Each sets up what it needs; neither does set-up work twice.
 PYTHON ?= python3
-CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# nproc takes OMP_NUM_THREADS for the number of cores.
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
 # Marked tests have a target each.
