@@ -70,7 +70,7 @@ def measure(model: Embedder, eps: float, loaded: params.Params) -> tuple[float, 
     recall = 100 * metrics.recall_at_k(distances, labels, labels, 1, exclude=rows).mean().item()
     sub_scores: dict[str, float] = {}
     for name in ("ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es", "ltm", "gtm", "gtt"):
-        block, attack = params.attack(loaded, name), ATTACKS[name]
+        block, attack = params.attack(loaded, name, "digits"), ATTACKS[name]
         targets = attack.select(gallery, rows, [generator(0, name, row) for row in rows.tolist()])
         alpha = block["alpha_over_eps"] * eps
         budget = {"eps": eps, "alpha": alpha, "steps": block["steps"]}

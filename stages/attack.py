@@ -20,7 +20,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     Every so many minutes what is done goes to <attack>.resume.pt beside them; a killed run goes on from it and ends
     with the same bytes.
     """
-    data_block, block = dataset_block(params, dataset), attack_block(params, attack)
+    data_block, block = dataset_block(params, dataset), attack_block(params, attack, dataset)
     cli.limit_threads(data_block["training"]["threads"])
     determinism.settle(data_block["training"]["deterministic"])
     device = cli.device(data_block["training"]["device"], dataset)

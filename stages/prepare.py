@@ -82,11 +82,42 @@ def decode(item: Item, side: int, channels: int) -> tuple[NDArray[np.uint8], tup
     return pixels.reshape(side, side, channels), size
 
 
-def chosen(items: list[Item], split: dict[str, int], key: str) -> list[tuple[Item, int, str]]:
-    """The images that take part with label (from 0) and split, in manifest order: by label, then by id.
+def chosen(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[Item, int, str]]:
+    """The images that take part with label (from 0) and split, in manifest order.
 
-    ``split`` counts classes in the order of their ids: the first ``train`` of them train, the last ``test`` of them
-    test; ``images_per_class`` keeps the first so many images of each, by id. ``key`` is its name for messages.
+    ``split`` is the block's; ``key`` its name for messages.
+
+    Raises:
+        UserError: there are fewer classes than asked for, or no lists to split by.
+    """
+    return by_lists(items, split, key) if "by" in split else by_class(items, split, key)
+
+
+def by_lists(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[Item, int, str]]:
+    """The publisher's own training and test lists, each in its own order; labels by class id.
+
+    ``images_per_class`` keeps the first so many images of each class in each list.
+
+    Raises:
+        UserError: the reader knows no such lists.
+    """
+    if not all(item.split for item in items):
+        raise UserError(f"{FILE}: {key}: by lists, but these files have no train and test lists; give train and test")
+    labels = {class_id: label for label, class_id in enumerate(sorted({item.class_id for item in items}))}
+    most, rows = split.get("images_per_class", len(items)), []
+    for part in ("train", "test"):
+        seen = dict.fromkeys(labels, 0)
+        for item in items:
+            if item.split == part and seen[item.class_id] < most:
+                seen[item.class_id] += 1
+                rows.append((item, labels[item.class_id], part))
+    return rows
+
+
+def by_class(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[Item, int, str]]:
+    """Classes in the order of their ids: the first ``train`` of them train, the last ``test`` of them test.
+
+    Ordered by label, then by id. ``images_per_class`` keeps the first so many images of each.
 
     Raises:
         UserError: there are fewer classes than asked for.
@@ -171,8 +202,9 @@ def check_raw(raw: Path, sources: list[dict[str, str]], dataset: str) -> None:
         raise UserError(f"{raw}: empty; run `python -m stages.fetch {dataset}` or put the original files there")
     for source in sources:
         path = raw / file_name(source)
-        if path.exists():
-            verify(path, source)
+        for there in (path, path.with_suffix("")) if "unpacked_md5" in source else (path,):
+            if there.is_file():
+                verify(there, source)
 
 
 def prepare(params: Params, dataset: str) -> list[Path]:

@@ -121,7 +121,7 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
     from stages.io.params import attack, dataset
 
     def strength(block: str, data: str, key: str) -> float:
-        found = attack(params, "es" if block in ("es_d", "es_r") else block)
+        found = attack(params, "es" if block in ("es_d", "es_r") else block, data)
         return found["steps"] if key == "steps" else found.get("eps_scale", 1) * dataset(params, data)["eps"]
 
     labels = labels_of(params)

@@ -1,6 +1,8 @@
 """Downloads: resumed where they broke off, verified before they get their name."""
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,9 +16,11 @@ from stages.io.errors import UserError, reason
 
 CHUNK = 1 << 20
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
-ALGORITHMS = ("sha256", "md5")  # md5 only guards against damage; it is what these datasets were published with
+# md5 only guards against damage; it is what these datasets were published with. `unpacked_md5` is that of what a gzip
+# file holds, since mirrors compress the same content anew.
+CHECKSUMS = ("sha256", "md5", "unpacked_md5")
 
-Source = Mapping[str, Any]  # one entry of `datasets.<name>.fetch`: url, and sha256 or md5
+Source = Mapping[str, Any]  # one entry of `datasets.<name>.fetch`: url and one of CHECKSUMS
 
 
 def file_name(source: Source) -> str:
@@ -25,20 +29,25 @@ def file_name(source: Source) -> str:
 
 
 def checksum(source: Source) -> tuple[str, str]:
-    """Algorithm and expected value."""
-    return next((name, source[name]) for name in ALGORITHMS if name in source)
+    """Which of CHECKSUMS is given, and its value."""
+    return next((name, source[name]) for name in CHECKSUMS if name in source)
 
 
 def difference(path: Path, source: Source) -> str | None:
     """How a file differs from what its checksum promises, or None."""
-    algorithm, expected = checksum(source)
+    kind, expected = checksum(source)
     with path.open("rb") as file:
-        actual = hashlib.file_digest(file, algorithm).hexdigest()
-        file.seek(0)
-        page = file.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        start = file.read(512)
+    packed = kind == "unpacked_md5" and start.startswith(b"\x1f\x8b")
+    try:
+        with gzip.open(path) if packed else path.open("rb") as content:
+            actual = hashlib.file_digest(content, kind.removeprefix("unpacked_")).hexdigest()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return f"cannot be decompressed ({reason(error)}), expected {kind} {expected}"
     if actual == expected:
         return None
-    return f"{'is a web page' if page else f'has {algorithm} {actual}'}, expected {algorithm} {expected}"
+    page = start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return f"{'is a web page' if page else f'has {kind} {actual}'}, expected {kind} {expected}"
 
 
 def verify(path: Path, source: Source) -> None:

@@ -19,7 +19,8 @@ LARGEST_NUMBER = 2**63 - 1  # what the manifest can hold
 class Item(NamedTuple):
     """One original image: its id in the dataset, class id, class name, path for people, how to open it.
 
-    Class ids only order the classes; ``prepare`` numbers the classes that it keeps from 0.
+    Class ids only order the classes; ``prepare`` numbers the classes that it keeps from 0. ``split`` is the publisher's
+    list that names the image, "train" or "test", where there are such lists.
     """
 
     image_id: int
@@ -27,6 +28,7 @@ class Item(NamedTuple):
     class_name: str
     source_path: str
     open: Callable[[], Image.Image]
+    split: str = ""
 
 
 def open_image(path: Path) -> Image.Image:

@@ -133,6 +133,9 @@ def _check_references(params: Params) -> None:
         for data in params["run"]["datasets"]:
             _check_weights(f"defenses.{name}.training.weights", defense(params, name, data)["training"])
     for name, block in params["attacks"].items():
+        step = block["alpha_over_eps"]
+        for data in set(step) - {"default"} if isinstance(step, Mapping) else ():
+            _known(f"attacks.{name}.alpha_over_eps", data, list(params["datasets"]))
         _known(f"attacks.{name}.attack", block["attack"], list(registries.attacks()))
         family = registries.attacks()[block["attack"]]
         if block["family"] != family:
@@ -203,17 +206,19 @@ def dataset(params: Params, name: str) -> Params:
 def defense(params: Params, name: str, dataset: str) -> Params:
     """The block of a defense for one dataset: options reduced to that dataset's values, training profile merged."""
     block = params["defenses"][name]
-    options = {
-        key: value.get(dataset, value["default"]) if isinstance(value, Mapping) else value
-        for key, value in block.get("options", {}).items()
-    }
+    options = {key: for_dataset(value, dataset) for key, value in block.get("options", {}).items()}
     profile = params["datasets"][dataset]["training"] | block.get("training", {})
     return block | {"options": options, "training": profile}
 
 
-def attack(params: Params, name: str) -> Params:
-    """The block of an attack."""
-    return params["attacks"][name]
+def attack(params: Params, name: str, dataset: str) -> Params:
+    """The block of an attack for one dataset: values that differ by dataset reduced to that dataset's."""
+    return {key: for_dataset(value, dataset) for key, value in params["attacks"][name].items()}
+
+
+def for_dataset(value: Any, dataset: str) -> Any:
+    """A value that may be a mapping ``{default: ..., <dataset>: ...}``, reduced to that dataset's."""
+    return value.get(dataset, value["default"]) if isinstance(value, Mapping) else value
 
 
 def lookup(params: Params, key: str) -> Any:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from stages.io import matlab
 from stages.io.errors import UserError
+from stages.io.idx import idx
 from stages.io.listings import (
     Item,
     find,
@@ -147,4 +148,5 @@ READERS: dict[str, Reader] = {
     "cub": cub,
     "cars": cars,
     "sop": sop,
+    "idx": idx,
 }

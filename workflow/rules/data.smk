@@ -9,6 +9,7 @@ rule prepare:
             "stages/prepare.py",
             "stages/io/archives.py",
             "stages/io/download.py",
+            "stages/io/idx.py",
             "stages/io/listings.py",
             "stages/io/matlab.py",
             "stages/io/readers.py",
@@ -40,7 +41,7 @@ rule validate:
     output:
         "data/{dataset}/validation.json",
     params:
-        depends=depends("datasets.{dataset}.expected"),
+        depends=depends("datasets.{dataset}.expected", "datasets.{dataset}.split"),
     resources:
         **asks("validate"),
     log:

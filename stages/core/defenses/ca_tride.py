@@ -3,6 +3,8 @@
 Every formula is a fact of the released code (method.md 2.5); the paper's text was not available. The released tree
 keeps the phase in a module-level flag and the auxiliary term behind a call-counting toggle; here the phase is a
 function of the step, and the auxiliary term is always part of the trained loss, which is what the toggle amounts to.
+Both inner loops take the positive's distance as d(p, a) and the negative's as d(a, n), as the release does: PyTorch adds
+1e-6 to the difference, so the order of the arguments moves some perturbed images (method.md, quirk Q14).
 """
 
 from collections.abc import Sequence
@@ -34,14 +36,14 @@ def perturb_candidates(
     alpha: float,
     steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """CAP: minimise [W(d(a, n~)) - W(d(a, p~))]+ over positives and negatives (B, C, H, W).
+    """CAP: minimise [W(d(a, n~)) - W(d(p~, a))]+ over positives and negatives (B, C, H, W).
 
     ``anchor`` (B, D) is the clean embedding. Stops as soon as the weighted positive distance has caught up.
     """
 
     def objective(embeddings: Tensor, step: int) -> Tensor:
         positive, negative = embeddings.chunk(2)
-        return F.relu(-collapseness(distance(anchor, positive), distance(anchor, negative), lam))
+        return F.relu(-collapseness(distance(positive, anchor), distance(anchor, negative), lam))
 
     images = torch.cat([positives, negatives])
     both = pgd(embed, images, objective, eps=eps, alpha=alpha, steps=steps, stop=_fooled)
@@ -61,7 +63,7 @@ def perturb_anchors(
     alpha: float,
     steps: int,
 ) -> Tensor:
-    """ANP: minimise [W(d(a~, p)) - W(d(a~, n))]+ + gamma [lowhalf(d(a~, n)) - mean d(a~, a)]+ over the anchors.
+    """ANP: minimise [W(d(p, a~)) - W(d(a~, n))]+ + gamma [lowhalf(d(a~, n)) - mean d(a~, a)]+ over the anchors.
 
     ``anchor``, ``positive``, ``negative`` (B, D) are clean embeddings. The first term acts once the weighted positive
     distance exceeds the weighted negative one, and then lowers hardness: the collapse guard. The second moves the
@@ -71,7 +73,7 @@ def perturb_anchors(
 
     def objective(embeddings: Tensor, step: int) -> Tensor:
         d_negative = distance(embeddings, negative)
-        collapse = collapseness(distance(embeddings, positive), d_negative, lam)
+        collapse = collapseness(distance(positive, embeddings), d_negative, lam)
         gamma = torch.exp(-F.relu(-collapse)).detach()
         shift = distance(embeddings, anchor).mean()
         return F.relu(collapse) + gamma * F.relu(lower_half_mean(d_negative) - shift)
