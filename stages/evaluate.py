@@ -38,7 +38,8 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     per_query, spread = metrics.retrieval(embeddings, labels)
     table = pd.DataFrame({"image_id": test.image_ids} | {name: 100 * v.numpy() for name, v in per_query.items()})
     values = {name: float(table[name].mean()) for name in per_query}
-    values["nmi"] = 100 * metrics.nmi(embeddings, labels, seed=0)
+    values["nmi"] = 100 * metrics.nmi(embeddings, labels, seed=metrics.NMI_SEED)
+    values["nmi_deviation"] = 100 * metrics.nmi_deviation(embeddings, labels)
     values["spread"] = spread
     values["chance"] = 100 * metrics.chance_recall(labels)
 

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 SHOWN = 5  # offending rows named in the error line
 
 
-def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8]) -> pd.DataFrame:
-    """The manifest with what expectations need beside it, one row per image.
+def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8], *, disjoint: bool) -> pd.DataFrame:
+    """The manifest with what expectations need beside it, one row per image; ``disjoint`` where splits share no class.
 
     ``pixel_range`` is max - min of the stored image, ``stored_sha256`` the hash of its pixels, ``images_of_class`` the
-    size of its class within its split, ``splits_of_class`` and ``splits_of_image`` the number of splits in which its class and its very
-    pixels occur.
+    size of its class (within its split unless ``disjoint``), ``splits_of_class`` and ``splits_of_image`` the number of
+    splits in which its class and its very pixels occur.
     """
     table = manifest.copy()
-    table["images_of_class"] = table.groupby(["label", "split"])["label"].transform("size")
+    table["images_of_class"] = table.groupby("label" if disjoint else ["label", "split"])["label"].transform("size")
     table["pixel_range"] = [int(image.max()) - int(image.min()) for image in pixels]
     table["stored_sha256"] = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
     table["splits_of_class"] = table.groupby("label")["split"].transform("nunique")
@@ -140,10 +140,10 @@ def validate(params: Params, dataset: str) -> list[Path]:
         raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images_path)}")
     cli.log.info("read %d images and manifest rows of %s", len(manifest), dataset)
     docs = artifacts.LOGS / "validation" / dataset
-    suite = expectations(list(COLUMNS), block, len(manifest))
-    if "by" in block["split"]:
+    suite, disjoint = expectations(list(COLUMNS), block, len(manifest)), "by" not in block["split"]
+    if not disjoint:
         cli.log.info("split by lists: both splits hold the same classes, so that they are disjoint is not expected")
-    results = run_suite(facts(manifest, pixels), suite, dataset, docs)
+    results = run_suite(facts(manifest, pixels, disjoint=disjoint), suite, dataset, docs)
     cli.log.info("Data Docs: %s", docs / "index.html")
     failed = sorted((result for result in results if not result["success"]), key=lambda one: not one["image_ids"])
     output = artifacts.data_dir(dataset) / "validation.json"

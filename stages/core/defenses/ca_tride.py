@@ -3,8 +3,8 @@
 Every formula is a fact of the released code (method.md 2.5); the paper's text was not available. The released tree
 keeps the phase in a module-level flag and the auxiliary term behind a call-counting toggle; here the phase is a
 function of the step, and the auxiliary term is always part of the trained loss, which is what the toggle amounts to.
-Both inner loops take the positive's distance as d(p, a) and the negative's as d(a, n), as the release does: PyTorch adds
-1e-6 to the difference, so the order of the arguments moves some perturbed images (method.md, quirk Q14).
+Both inner loops take the positive's distance as d(p, a) and the negative's as d(a, n), as the release does: PyTorch
+adds 1e-6 to the difference, so the order of the arguments moves some perturbed images (method.md, quirk Q14).
 """
 
 from collections.abc import Sequence
