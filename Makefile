@@ -24,25 +24,25 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 	@echo "The report is reports/index.html"
 
 verify: $(STAMP)  ## the study anew in an empty folder, its bytes compared with the committed record; RECORD=1 records them
-	@$(RUN) python workflow/verify.py $(if $(RECORD),--record) --cores $(CORES)
+	@$(RUN) python workflow/commands/verify.py $(if $(RECORD),--record) --cores $(CORES)
 
 plan: $(STAMP)  ## jobs, hours and disk of the configured matrix, before anything starts
-	@$(RUN) python workflow/plan.py
+	@$(RUN) python workflow/commands/plan.py
 
 ask: $(STAMP)  ## one table or one cell: make ask NAME=ablation, make ask NAME=digits/ca_tride/0/ltm
-	@$(RUN) python workflow/ask.py $(NAME) --cores $(CORES)
+	@$(RUN) python workflow/commands/compute.py $(NAME) --cores $(CORES)
 
 prune: $(STAMP)  ## list what removed blocks left behind; DELETE=1 removes it
-	@$(RUN) python workflow/prune.py $(if $(DELETE),--delete)
+	@$(RUN) python workflow/commands/prune.py $(if $(DELETE),--delete)
 
 zip: $(STAMP)  ## the report as report.zip, which opens without the repository
-	@$(RUN) python workflow/bundle.py
+	@$(RUN) python workflow/commands/bundle.py
 
 crate: $(STAMP)  ## the finished run as a Workflow Run RO-Crate in logs/provenance/crate; snakemake does it by itself
-	@$(RUN) python workflow/crate.py
+	@$(RUN) python workflow/commands/crate.py
 
 export: $(STAMP)  ## one checkpoint with a model card and its data's licence note: make export MODEL=digits/ca_tride/0
-	@$(RUN) python workflow/export.py $(MODEL)
+	@$(RUN) python workflow/commands/export.py $(MODEL)
 
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
@@ -88,7 +88,7 @@ lock: constraints.txt  ## rewrite requirements.lock, the same versions with hash
 		--output-file requirements.lock
 
 licences: $(STAMP)  ## rewrite docs/licences.md
-	$(VENV)/bin/python workflow/licences.py > docs/licences.md
+	$(VENV)/bin/python workflow/commands/licences.py > docs/licences.md
 
 rulegraph: $(STAMP)  ## redraw the picture of the graph in the README; needs graphviz
 	$(RUN) snakemake --rulegraph --quiet all | dot -Tsvg > docs/rulegraph.svg

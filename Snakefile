@@ -23,14 +23,14 @@ rule all:
 
 # While jobs run, DVC keeps away; results of this run become DVC's as well, once all of them are there.
 onstart:
-    reserved.enter_context(handover.exclusive())
-    handover.remember()
+    reserved.enter_context(sync.exclusive())
+    sync.remember()
 
 
 onsuccess:
     reserved.close()
-    shell("{sys.executable} workflow/handover.py dvc || true")
-    shell("{sys.executable} workflow/crate.py > /dev/null || true")
+    shell("{sys.executable} workflow/sync.py dvc || true")
+    shell("{sys.executable} workflow/commands/crate.py > /dev/null || true")
     print("The report is reports/index.html", file=sys.stderr)
 
 

@@ -17,15 +17,15 @@ from torch import Tensor
 from stages.core import metrics
 from stages.core.attacking import run
 from stages.core.attacks import ATTACKS
-from stages.core.attacks.base import Gallery, Problem
+from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
 from stages.core.models import BACKBONES, Embedder
 from stages.core.scores import ers
 from stages.core.seeding import generator
-from stages.core.training import Setting, train
-from stages.io import params
-from stages.io.readers import READERS
+from stages.core.training import TrainConfig, train
+from stages.data.readers import READERS
+from stages.runtime import params
 
 GRID = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 TRAIN_CLASSES, TEST_CLASSES = (0, 1, 2), (3, 4)
@@ -44,7 +44,7 @@ def fit(defense: str, eps: float, loaded: params.Params) -> Embedder:
     profile, (images, labels) = block["training"], load(TRAIN_CLASSES)
     torch.manual_seed(0)
     model = Embedder(BACKBONES[profile["backbone"]], channels=1, side=8, dimension=profile["embedding_dim"])
-    setting = Setting(
+    setting = TrainConfig(
         defense=partial(DEFENSES[block["method"]], **block["options"]),
         miner=MINERS[block["miner"]],
         eps=eps,
@@ -74,7 +74,7 @@ def measure(model: Embedder, eps: float, loaded: params.Params) -> tuple[float, 
         targets = attack.select(gallery, rows, [generator(0, name, row) for row in rows.tolist()])
         alpha = block["alpha_over_eps"] * eps
         budget = {"eps": eps, "alpha": alpha, "steps": block["steps"]}
-        after = run(attack, model, images, Problem(gallery, rows, targets), **budget).after
+        after = run(attack, model, images, AttackBatch(gallery, rows, targets), **budget).after
         sub_scores |= {metric: value.mean().item() for metric, value in after.items()}
     return recall, ers(sub_scores)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from workflow.handover import is_copy
+from workflow.sync import is_copy
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "dvc.yaml", ".dvcignore", "params.yaml", "profiles", "workflow", "stages", "data/raw")
@@ -71,7 +71,7 @@ def finish(folder: Path) -> int:
     stages = run(folder, "dvc", "stage", "list", "--name-only").split()
     run(folder, "dvc", "repro", "--quiet", *filter(is_copy, stages))
     run(folder, "dvc", "commit", "--force", "--quiet")
-    run(folder, "workflow.handover", "snakemake")
+    run(folder, "workflow.sync", "snakemake")
     return sum(not is_copy(name) for name in stages)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stages.core.attacking import run
 from stages.core.attacks import ATTACKS
-from stages.core.attacks.base import Attack, Gallery, Problem, Values
+from stages.core.attacks.base import Attack, AttackBatch, Gallery, Values
 from stages.core.defenses.act import pull_together
 from stages.core.defenses.ca_tride import perturb_anchors, perturb_candidates
 from stages.core.defenses.est import shift_embeddings
@@ -123,11 +123,11 @@ def value_and_gradient(values: Values, embeddings: Tensor) -> None:
     torch.autograd.grad(values(point, 1).sum(), point)
 
 
-def targets_and_ranks(attack: Attack, problem: Problem, draws: Sequence[torch.Generator], moved: Tensor) -> None:
+def targets_and_ranks(attack: Attack, batch: AttackBatch, draws: Sequence[torch.Generator], moved: Tensor) -> None:
     """What an attack does once for each batch: choosing targets, measuring before and after."""
-    attack.select(problem.gallery, problem.items, draws)
-    attack.measure(problem, problem.clean(), problem.clean())
-    attack.measure(problem, moved, moved)
+    attack.select(batch.gallery, batch.items, draws)
+    attack.measure(batch, batch.clean(), batch.clean())
+    attack.measure(batch, moved, moved)
 
 
 def attacks(model: Embedder, case: Case, gallery_size: int) -> None:
@@ -141,10 +141,10 @@ def attacks(model: Embedder, case: Case, gallery_size: int) -> None:
     timed: list[Callable[[], object]] = [partial(steps_of_the_floor, model, images, 1)]
     for chosen in (ATTACKS[name] for name in STANDARD_ATTACKS):
         draws = [generator(0, int(item)) for item in items]
-        problem = Problem(gallery, items, chosen.select(gallery, items, draws))
+        batch = AttackBatch(gallery, items, chosen.select(gallery, items, draws))
         timed += [
-            partial(value_and_gradient, chosen.objective(problem), moved),
-            partial(targets_and_ranks, chosen, problem, draws, moved),
+            partial(value_and_gradient, chosen.objective(batch), moved),
+            partial(targets_and_ranks, chosen, batch, draws, moved),
         ]
     floor, *rest = fastest(case.rounds, *timed)
     print(f"\n| attack, gallery of {gallery_size} | floor, ms a step | objective, ms a step | targets and ranks, ms | "
@@ -166,8 +166,8 @@ def whole_attacks(model: Embedder, case: Case, gallery_size: int) -> None:
           "| --- | --- | --- | --- |")  # fmt: skip
     for name in STANDARD_ATTACKS:
         chosen = ATTACKS[name]
-        problem = Problem(gallery, items, chosen.select(gallery, items, [generator(0, name, int(i)) for i in items]))
-        attack = partial(run, chosen, model, images, problem, eps=0.03, alpha=0.01, steps=ATTACK_STEPS)
+        batch = AttackBatch(gallery, items, chosen.select(gallery, items, [generator(0, name, int(i)) for i in items]))
+        attack = partial(run, chosen, model, images, batch, eps=0.03, alpha=0.01, steps=ATTACK_STEPS)
         floor, taken = fastest(case.rounds, partial(steps_of_the_floor, model, images, ATTACK_STEPS), attack)
         floor, taken = floor / ATTACK_STEPS, taken / ATTACK_STEPS
         print(f"| {name} | {1e3 * floor:.2f} | {1e3 * taken:.2f} | {taken / floor:.2f} |", flush=True)

@@ -22,16 +22,16 @@ import torch.nn.functional as F
 
 from stages.core.attacking import run
 from stages.core.attacks import ATTACKS
-from stages.core.attacks.base import Gallery, Problem
+from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
 from stages.core.models import BACKBONES, Embedder
 from stages.core.scores import STANDARD_ATTACKS
 from stages.core.seeding import generator
-from stages.core.training import Setting, train
-from stages.io.batches import training_batches
-from stages.io.data import Split
-from stages.io.precision import in_precision
+from stages.core.training import TrainConfig, train
+from stages.data.batches import training_batches
+from stages.data.splits import Split
+from stages.runtime.precision import in_precision
 
 EPOCHS, TRAIN_IMAGES, QUERIES = 75, 5864, 5924  # the schedule of the papers on CUB
 TRAINED = {"act": "random", "ca_tride": "gradual_hard"}  # defenses and their miners
@@ -97,7 +97,7 @@ def training(device: torch.device, size: Size, precision: str, defense: str) -> 
     pixels = np.random.default_rng(0).integers(0, 256, (count, size.stored, size.stored, 3), dtype=np.uint8)
     split = Split(pixels, np.arange(count), np.arange(count) // 4, np.arange(count))
     load = training_batches(split, device, most=2 * size.pairs, crop=size.crop, flip=True)
-    setting = Setting(DEFENSES[defense], MINERS[TRAINED[defense]], EPS, 10.0, 2, size.pairs, 1e-5, 4e-4, 0)
+    setting = TrainConfig(DEFENSES[defense], MINERS[TRAINED[defense]], EPS, 10.0, 2, size.pairs, 1e-5, 4e-4, 0)
     epochs = train(in_precision(model(device, size), precision, device, "precision"), load, split.labels, setting)
     next(epochs)  # libraries choose their kernels; without a perturbation for CA-TRIDE
     step = seconds(device, 1, partial(next, epochs)) / size.training_steps
@@ -113,8 +113,8 @@ def attack(device: torch.device, size: Size, precision: str, name: str) -> dict[
     chosen, draws = ATTACKS[name], [generator(0, name, int(item)) for item in items]
 
     def once() -> None:
-        problem = Problem(gallery, items.to(device), chosen.select(gallery, items.to(device), draws))
-        run(chosen, embed, images, problem, eps=EPS, alpha=3 / 8 * EPS, steps=size.attack_steps)
+        batch = AttackBatch(gallery, items.to(device), chosen.select(gallery, items.to(device), draws))
+        run(chosen, embed, images, batch, eps=EPS, alpha=3 / 8 * EPS, steps=size.attack_steps)
 
     once()
     return {"seconds per step": seconds(device, size.repeats, once) / size.attack_steps}

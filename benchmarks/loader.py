@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.io.batches import batch_buffer, random_crop
-from stages.io.data import Split, read_pixels
+from stages.data.batches import batch_buffer, random_crop
+from stages.data.splits import Split, read_pixels
 
 SIDE, CROP, BATCH, ROUNDS = 256, 224, 112, 5
 

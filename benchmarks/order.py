@@ -9,11 +9,11 @@ from the same resampled queries for both models.
 from typing import NamedTuple
 
 from stages.core.stats import Interval, percentile_interval
-from stages.io import params
-from stages.io.results import read_model
+from stages.reporting.results import read_model
+from stages.runtime import params
 
 
-class Standing(NamedTuple):
+class TrainState(NamedTuple):
     """One model against the vanilla model of its seed: ERS and its lead with intervals, R@1 kept in percent."""
 
     seed: int
@@ -24,7 +24,7 @@ class Standing(NamedTuple):
     recall_kept: float
 
 
-def standings(loaded: params.Params, dataset: str) -> list[Standing]:
+def standings(loaded: params.Params, dataset: str) -> list[TrainState]:
     """Every model of the run on one dataset, compared with ``vanilla``."""
     run, found = loaded["run"], []
     for seed in run["seeds"]:
@@ -32,7 +32,7 @@ def standings(loaded: params.Params, dataset: str) -> list[Standing]:
         for defense in run["defenses"]:
             model = read_model(dataset, defense, seed, run["attacks"])
             found.append(
-                Standing(
+                TrainState(
                     seed,
                     defense,
                     model.values["ers"],

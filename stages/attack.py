@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.io import artifacts, cli, determinism, seals
-from stages.io.params import Params
-from stages.io.params import attack as attack_block
-from stages.io.params import dataset as dataset_block
+from stages.runtime import artifacts, checksums, cli, determinism
+from stages.runtime.params import Params
+from stages.runtime.params import attack as attack_block
+from stages.runtime.params import dataset as dataset_block
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,12 +31,13 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
 
     from stages.core.attacking import run
     from stages.core.attacks import ATTACKS
-    from stages.core.attacks.base import Gallery, Problem
+    from stages.core.attacks.base import AttackBatch, Gallery
     from stages.core.seeding import EXAMPLES, drawn_order, generator
-    from stages.io import own_models, resume
-    from stages.io.data import central_crop, load_split, validated
-    from stages.io.embeddings import read_gallery
-    from stages.io.precision import in_precision
+    from stages.data.splits import central_crop, load_split, validated
+    from stages.models import own_models
+    from stages.models.embeddings import read_gallery
+    from stages.runtime import resume
+    from stages.runtime.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
     own = params["defenses"][defense].get("model")
@@ -45,10 +46,10 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     folder = artifacts.result_dir(dataset, defense, seed)
     benign_path, gallery_path = folder / "benign.json", folder / "gallery.npy"
     command = f"python -m stages.evaluate {dataset} {defense} {seed}"
-    benign = seals.load(benign_path, command)
+    benign = checksums.load(benign_path, command)
     inputs = artifacts.hashes(model_path) | validated(dataset)
-    seals.check_inputs(benign, benign_path, command, inputs)
-    seals.check_beside(benign, benign_path, command, gallery_path.name)
+    checksums.check_inputs(benign, benign_path, command, inputs)
+    checksums.check_beside(benign, benign_path, command, gallery_path.name)
     test = load_split(dataset, "test")
     embeddings = read_gallery(gallery_path, len(test.labels), command)
     gallery = Gallery.of(embeddings.to(device), torch.from_numpy(test.labels).to(device))
@@ -73,10 +74,10 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
         for rows in cli.progress(left, total=len(left), label=label):
             items = rows.to(device)
             draws = [generator(seed, block["attack"], image_id) for image_id in test.image_ids[rows.numpy()]]
-            problem = Problem(gallery, items, chosen.select(gallery, items, draws))
+            batch = AttackBatch(gallery, items, chosen.select(gallery, items, draws))
             images = central_crop(test, rows, data_block["crop"]).to(device)
             size = {"eps": eps, "alpha": block["alpha_over_eps"] * eps, "steps": block["steps"]}
-            result = run(chosen, model, images, problem, **size)
+            result = run(chosen, model, images, batch, **size)
             values = {f"{name}_before": value for name, value in result.before.items()}
             values |= {f"{name}_after": value for name, value in result.after.items()}
             values |= {
@@ -85,7 +86,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
                 "largest_change": result.largest_change,
                 "zero_gradients": result.zero_gradients,
             }
-            columns.append({"target": problem.targets.cpu()} | {k: v.double().cpu() for k, v in values.items()})
+            columns.append({"target": batch.targets.cpu()} | {k: v.double().cpu() for k, v in values.items()})
             shown = zip(rows.tolist(), result.images.cpu(), strict=True)
             pictures += [image.clone() for row, image in shown if row in examples]
             keep(lambda: so_far)
@@ -98,7 +99,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
         table.to_parquet(parquet_path, index=False)
         np.save(examples_path, torch.stack(pictures).float().numpy())
         beside = {outputs[1].name: parquet_path, outputs[2].name: examples_path}
-        seals.dump(report, json_path, beside)
+        checksums.dump(report, json_path, beside)
     state.unlink(missing_ok=True)
     return list(outputs)
 

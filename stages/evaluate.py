@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.io import artifacts, cli, determinism, seals
-from stages.io.params import Params
-from stages.io.params import dataset as dataset_block
+from stages.runtime import artifacts, checksums, cli, determinism
+from stages.runtime.params import Params
+from stages.runtime.params import dataset as dataset_block
 
 
 def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
@@ -20,10 +20,10 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     import torch
 
     from stages.core import metrics
-    from stages.io import own_models
-    from stages.io.data import central_crop, load_split, validated
-    from stages.io.inference import embed_split
-    from stages.io.precision import in_precision
+    from stages.data.splits import central_crop, load_split, validated
+    from stages.models import own_models
+    from stages.models.inference import embed_split
+    from stages.runtime.precision import in_precision
 
     model_path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
     own = params["defenses"][defense].get("model")
@@ -53,7 +53,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     with artifacts.writing(*outputs) as (benign_path, table_path, gallery_path):
         table.to_parquet(table_path, index=False)
         np.save(gallery_path, embeddings.numpy().astype(np.float32))
-        seals.dump(report, benign_path, {"benign.parquet": table_path, "gallery.npy": gallery_path})
+        checksums.dump(report, benign_path, {"benign.parquet": table_path, "gallery.npy": gallery_path})
     return list(outputs)
 
 

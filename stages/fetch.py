@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.io import artifacts, cli
-from stages.io.errors import UserError
-from stages.io.params import FILE, Params
-from stages.io.params import dataset as dataset_block
+from stages.runtime import artifacts, cli
+from stages.runtime.errors import UserError
+from stages.runtime.params import FILE, Params
+from stages.runtime.params import dataset as dataset_block
 
 
 def fetch(params: Params, dataset: str) -> list[Path]:
@@ -16,7 +16,7 @@ def fetch(params: Params, dataset: str) -> list[Path]:
     Raises:
         UserError: nothing is listed, or a file could not be had; the others are fetched all the same.
     """
-    from stages.io.download import download
+    from stages.data.download import download
 
     sources = dataset_block(params, dataset).get("fetch", [])
     if not sources:

@@ -11,17 +11,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli, seals
-from stages.io.errors import UserError, reason
-from stages.io.params import FILE, Params
-from stages.io.params import dataset as dataset_block
+from stages.runtime import artifacts, checksums, cli
+from stages.runtime.errors import UserError, reason
+from stages.runtime.params import FILE, Params
+from stages.runtime.params import dataset as dataset_block
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-    from stages.io.listings import Item
+    from stages.data.annotations import Item
 
 CHUNK = 256  # images decoded before they are written: bounds memory whatever the size of the dataset
 GREY = {"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "F"}
@@ -104,7 +104,8 @@ def by_lists(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[I
     if not all(item.split for item in items):
         raise UserError(f"{FILE}: {key}: by lists, but these files have no train and test lists; give train and test")
     labels = {class_id: label for label, class_id in enumerate(sorted({item.class_id for item in items}))}
-    most, rows = split.get("images_per_class", len(items)), []
+    most = split.get("images_per_class", len(items))
+    rows: list[tuple[Item, int, str]] = []
     for part in ("train", "test"):
         seen = dict.fromkeys(labels, 0)
         for item in items:
@@ -195,16 +196,16 @@ def check_raw(raw: Path, sources: list[dict[str, str]], dataset: str) -> None:
     Raises:
         UserError: nothing is there, or a published file is not the published one.
     """
-    from stages.io.download import file_name, verify
+    from stages.data.download import file_name, verify
 
     there = raw.is_dir() and any(path.name != "README.md" and path.suffix != ".dvc" for path in raw.glob("[!.]*"))
     if not there:
         raise UserError(f"{raw}: empty; run `python -m stages.fetch {dataset}` or put the original files there")
     for source in sources:
         path = raw / file_name(source)
-        for there in (path, path.with_suffix("")) if "unpacked_md5" in source else (path,):
-            if there.is_file():
-                verify(there, source)
+        for form in (path, path.with_suffix("")) if "unpacked_md5" in source else (path,):
+            if form.is_file():
+                verify(form, source)
 
 
 def prepare(params: Params, dataset: str) -> list[Path]:
@@ -219,8 +220,8 @@ def prepare(params: Params, dataset: str) -> list[Path]:
     import pandas as pd
     from PIL import Image
 
-    from stages.io.archives import unpacked
-    from stages.io.readers import READERS
+    from stages.data.archives import unpacked
+    from stages.data.readers import READERS
 
     block, raw, folder = dataset_block(params, dataset), artifacts.raw_dir(dataset), artifacts.data_dir(dataset)
     if "fetch" in block:
@@ -244,7 +245,7 @@ def prepare(params: Params, dataset: str) -> list[Path]:
         manifest = pd.DataFrame(facts).assign(
             label=[label for _, label, _ in rows], split=[part for _, _, part in rows]
         )
-        seals.sign(manifest).to_parquet(manifest_path, index=False)
+        checksums.sign(manifest).to_parquet(manifest_path, index=False)
     return list(outputs)
 
 

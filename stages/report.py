@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli
-from stages.io.errors import UserError
-from stages.io.params import Params
+from stages.runtime import artifacts, cli
+from stages.runtime.errors import UserError
+from stages.runtime.params import Params
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.io.results import Model
+    from stages.reporting.results import Model
 
 SCORE = ["dataset", "defense", "seed", "metric", "value"]
 HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # metrics.json, for `dvc metrics`
@@ -26,7 +26,7 @@ def report(params: Params) -> list[Path]:
     cli.limit_threads(1)
     import pandas as pd
 
-    from stages.io import page, results
+    from stages.reporting import page, results
 
     run = params["run"]
     models: Models = results.read_models(run)
@@ -88,9 +88,8 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
     """Write every table as csv, md and tex; what the page needs of each, and the rows of comparison.csv."""
     import pandas as pd
 
-    from stages.core import tables
-    from stages.io import page, published
-    from stages.io.rows import table_rows
+    from stages.reporting import page, published, tables
+    from stages.reporting.rows import table_rows
 
     sections, comparison, printed = [], [], published.read()
     for name, block in params["tables"].items():
@@ -117,8 +116,8 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
     """Draw every figure into a folder; the names of those that show something."""
     from functools import partial
 
-    from stages.io import figures
-    from stages.io.params import attack, dataset
+    from stages.reporting import figures
+    from stages.runtime.params import attack, dataset
 
     def strength(block: str, data: str, key: str) -> float:
         found = attack(params, "es" if block in ("es_d", "es_r") else block, data)
@@ -156,7 +155,7 @@ def labels_of(params: Params) -> dict[str, str]:
 
 def blocks(params: Params) -> dict[str, str]:
     """The blocks of params.yaml that the run used, as text."""
-    from stages.io.params import text
+    from stages.runtime.params import text
 
     run = params["run"]
     used = {kind: {name: params[kind][name] for name in run[kind]} for kind in ("datasets", "defenses", "attacks")}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.io import artifacts, cli, determinism
-from stages.io.errors import UserError
-from stages.io.params import Params
-from stages.io.params import dataset as dataset_block
-from stages.io.params import defense as defense_block
+from stages.runtime import artifacts, cli, determinism
+from stages.runtime.errors import UserError
+from stages.runtime.params import Params
+from stages.runtime.params import dataset as dataset_block
+from stages.runtime.params import defense as defense_block
 
 
 def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
@@ -33,13 +33,14 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.core.defenses import DEFENSES
     from stages.core.metrics import chance_recall, collapse, recall_at_1, spread
     from stages.core.mining import MINERS
-    from stages.core.training import EpochRow, Setting, Standing, TrainingError
+    from stages.core.training import EpochRow, TrainConfig, TrainingError, TrainState
     from stages.core.training import train as epochs
-    from stages.io import checkpoints, processes, resume, weights
-    from stages.io.batches import training_batches
-    from stages.io.data import central_crop, load_split, validated
-    from stages.io.inference import embed_split
-    from stages.io.precision import in_precision
+    from stages.data.batches import training_batches
+    from stages.data.splits import central_crop, load_split, validated
+    from stages.models import checkpoints, weights
+    from stages.models.inference import embed_split
+    from stages.runtime import processes, resume
+    from stages.runtime.precision import in_precision
 
     data = validated(dataset)
     if "model" in block:
@@ -60,7 +61,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         weights.load(model.network, profile["backbone"])
     model.to(device)
     options = block["options"]
-    setting = Setting(
+    setting = TrainConfig(
         defense=partial(DEFENSES[block["method"]], **options),
         miner=MINERS[block["miner"]],
         eps=data_block["eps"],
@@ -84,16 +85,16 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     state, run = folder / "resume.pt", resume.identity("train", block=block, data=data, dataset=data_block, seed=seed)
     collapsed = ""
     history: list[dict[str, float]] = []
-    kept, begin = resume.load(state, run, "weights", "history", *Standing._fields), None
+    kept, begin = resume.load(state, run, "weights", "history", *TrainState._fields), None
     if kept:
         model.load_state_dict(kept["weights"])
         history += kept["history"]
-        begin = Standing(*(kept[name] for name in Standing._fields))
+        begin = TrainState(*(kept[name] for name in TrainState._fields))
         cli.log.info("going on from %s: epoch %d, batch %d", state, begin.epoch, begin.batch)
     try:
         with processes.joined(device) as group, resume.keeping(state, run, params["resume"]["minutes"]) as keep:
 
-            def standing(now: Standing) -> None:
+            def standing(now: TrainState) -> None:
                 keep(lambda: now._asdict() | {"weights": model.state_dict(), "history": history})
 
             split = processes.split(computing, group)
@@ -131,8 +132,8 @@ def adopt(own: Params, dataset: str, defense: str, seed: int, crop: int) -> list
 
     from stages.core.defenses.own import own as width
     from stages.core.training import EpochRow, TrainingError
-    from stages.io import own_models
-    from stages.io.data import central_crop, load_split
+    from stages.data.splits import central_crop, load_split
+    from stages.models import own_models
 
     test = load_split(dataset, "test")
     folder = artifacts.model_dir(dataset, defense, seed)

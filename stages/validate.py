@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli, seals
-from stages.io.errors import UserError
-from stages.io.params import Params
-from stages.io.params import dataset as dataset_block
+from stages.runtime import artifacts, checksums, cli
+from stages.runtime.errors import UserError
+from stages.runtime.params import Params
+from stages.runtime.params import dataset as dataset_block
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +131,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
     Raises:
         UserError: an expectation fails; an earlier pass is withdrawn, so nothing can train on this data.
     """
-    from stages.io.data import COLUMNS, data_files, read_manifest, read_pixels, remedy
+    from stages.data.splits import COLUMNS, data_files, read_manifest, read_pixels, remedy
 
     block = dataset_block(params, dataset)
     images_path, manifest_path = data_files(dataset)
@@ -155,7 +155,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
         raise UserError(f"{manifest_path}: {describe(failed[0])}{more}; {cure}")
     report = {"success": True, "expectations": results, "inputs": artifacts.hashes(images_path, manifest_path)}
     with artifacts.writing(output) as (draft,):
-        seals.dump(report, draft)
+        checksums.dump(report, draft)
     return [output]
 
 

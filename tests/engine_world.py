@@ -11,7 +11,7 @@ from pathlib import Path
 
 COMMAND = re.compile(r"python -m stages\.\w+(?: (?!2>)[a-z0-9_]+)*")
 ATTACKS = ("es", "qa_plus")
-REPORT = {"gallery digits", "report"}
+REPORT = {"visualize digits", "report"}
 
 
 def smallest(params):
@@ -60,8 +60,8 @@ def dvc_plan(project):
     return commands(done.stdout + done.stderr)
 
 
-def handover(project, direction, check=True):
-    return project.run(sys.executable, "workflow/handover.py", direction, check=check)
+def sync(project, direction, check=True):
+    return project.run(sys.executable, "workflow/sync.py", direction, check=check)
 
 
 def both_plan(project, expected):

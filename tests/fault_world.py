@@ -13,7 +13,7 @@ from conftest import Project, shrink
 from own_images import make_own
 
 from stages import attack, evaluate, prepare, report, train, validate
-from stages.io import cli
+from stages.runtime import cli
 
 WORDS = {
     "prepare": ("dataset",),

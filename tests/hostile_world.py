@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from stages.io.errors import UserError
+from stages.runtime.errors import UserError
 
 FUZZ = "CA_TRIDE_FUZZ" in os.environ  # `make fuzz`
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC

@@ -11,7 +11,7 @@ from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
 from stages.core.models import BACKBONES, Embedder
 from stages.core.parallel import Sharded
-from stages.core.training import Setting, train
+from stages.core.training import TrainConfig, train
 
 LABELS = torch.arange(3).repeat_interleave(10)
 PAIRS = 14  # batches of 14, 14 and 2 pairs: shares are uneven, and of 4 rows a third process gets none
@@ -34,7 +34,7 @@ def study(name, group=None):
     pixels = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     single = embedder(options.pop("freeze", True))
     model = single if group is None else Sharded(single, group)
-    setting = Setting(partial(DEFENSES[defense], **options), MINERS[miner], EPS, 10.0, 2, PAIRS, 1e-2, 4e-4, 0)
+    setting = TrainConfig(partial(DEFENSES[defense], **options), MINERS[miner], EPS, 10.0, 2, PAIRS, 1e-2, 4e-4, 0)
     rows = list(train(model, lambda batches, _: ((rows, pixels[rows]) for rows in batches), LABELS.numpy(), setting))
     return single.state_dict(), [tuple(row) for row in rows]
 

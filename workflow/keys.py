@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from stages.io import artifacts
-from stages.io import params as parameters
-from stages.io.errors import UserError
+from stages.runtime import artifacts
+from stages.runtime import params as parameters
+from stages.runtime.errors import UserError
 
 
 def main(out: str, *keys: str) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stages.core.attacks.base import Attack, Measured, Problem
+from stages.core.attacks.base import Attack, AttackBatch, Measured
 from stages.core.pgd import pgd
 
 
@@ -31,19 +31,19 @@ def run(
     attack: Attack,
     embed: Callable[[Tensor], Tensor],
     images: Tensor,
-    problem: Problem,
+    batch: AttackBatch,
     *,
     eps: float,
     alpha: float,
     steps: int,
 ) -> Attacked:
-    """Perturb ``images`` (B, C, H, W), the problem's items, by ``steps`` PGD steps within ``eps``.
+    """Perturb ``images`` (B, C, H, W), the batch's items, by ``steps`` PGD steps within ``eps``.
 
     ``embed`` must be in evaluation mode. Each item's result depends on that item alone: the objective is a sum of
     per-item values, so the batch it travels in cannot matter beyond rounding.
     """
-    values, size = attack.objective(problem), images[0].numel()
-    clean = problem.clean()
+    values, size = attack.objective(batch), images[0].numel()
+    clean = batch.clean()
     last_seen = clean
     zeros: list[Tensor] = []
 
@@ -61,8 +61,8 @@ def run(
         final = embed(adversarial)
         return Attacked(
             images=adversarial,
-            before=attack.measure(problem, clean, clean),
-            after=attack.measure(problem, final, last_seen),
+            before=attack.measure(batch, clean, clean),
+            after=attack.measure(batch, final, last_seen),
             objective_before=values(clean, -1),
             objective_after=values(final, -1),
             largest_change=(adversarial - images).abs().amax(dim=(1, 2, 3)),

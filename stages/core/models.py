@@ -113,7 +113,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # models/official/efficientnet/lite/efficientnet_lite_builder.py; its main.py resizes bilinearly, like our prepare.
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
-# stages/io/registries.py reads this literal from the source: names, and `weights=` where there are some.
+# stages/runtime/registries.py reads this literal from the source: names, and `weights=` where there are some.
 BACKBONES: dict[str, Backbone] = {
     "digits_cnn": Backbone(digits_cnn, mean=(0.0,), std=(1.0,)),
     "c2f2": Backbone(c2f2, mean=(0.0,), std=(1.0,)),

@@ -27,7 +27,7 @@ class TrainingError(Exception):
     """Training cannot go on; the message says why and what to change."""
 
 
-class Setting(NamedTuple):
+class TrainConfig(NamedTuple):
     """What stays the same over a run. ``eps`` in pixel units, ``lam`` weighs the logged collapseness."""
 
     defense: Defense
@@ -78,7 +78,7 @@ def in_mode(model: nn.Module, training: bool) -> Callable[[Tensor], Tensor]:
 
 
 def train_step(
-    model: nn.Module, images: Tensor, labels: Tensor, setting: Setting, schedule: Schedule
+    model: nn.Module, images: Tensor, labels: Tensor, setting: TrainConfig, schedule: Schedule
 ) -> tuple[Tensor | None, EpochRow | None, float]:
     """Loss to minimise, logged values and adversarial triplet loss of one batch; (None, None, ...) without triplets."""
     frozen, live = in_mode(model, False), in_mode(model, True)
@@ -102,7 +102,7 @@ def train_step(
     return trained.loss, EpochRow(-1, *logged), triplet_loss
 
 
-class Standing(NamedTuple):
+class TrainState(NamedTuple):
     """Where a run stands between two steps; with the model's weights, all that its next step depends on.
 
     ``optimiser`` is its state_dict, ``epoch`` the present one and ``batch`` its next batch, ``step`` and
@@ -121,10 +121,10 @@ def train(
     model: nn.Module,
     load: Load,
     labels: NDArray[np.integer],
-    setting: Setting,
+    setting: TrainConfig,
     *,
-    begin: Standing | None = None,
-    keep: Callable[[Standing], None] | None = None,
+    begin: TrainState | None = None,
+    keep: Callable[[TrainState], None] | None = None,
 ) -> Iterator[EpochRow]:
     """Train ``model`` in place, yielding one row after each epoch.
 
@@ -166,14 +166,14 @@ def train(
                 update(optimiser)
                 seen.append((len(rows) // 2, *row[1:]))
             if keep is not None:
-                keep(Standing(optimiser.state_dict(), epoch, batch, step, previous_loss, seen))
+                keep(TrainState(optimiser.state_dict(), epoch, batch, step, previous_loss, seen))
         if not seen:
             raise TrainingError(f"no batch of epoch {epoch} held two classes; raise pairs_per_batch or add classes")
         model.eval()
         yield mean_row(epoch, seen)
         batch, seen = 0, []
         if keep is not None:
-            keep(Standing(optimiser.state_dict(), epoch + 1, batch, step, previous_loss, seen))
+            keep(TrainState(optimiser.state_dict(), epoch + 1, batch, step, previous_loss, seen))
 
 
 def update(optimiser: torch.optim.Optimizer) -> None:

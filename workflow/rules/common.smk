@@ -3,10 +3,10 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from stages.io import artifacts
-from stages.io import params as parameters
-from stages.io.errors import UserError
-from workflow import handover
+from stages.runtime import artifacts
+from stages.runtime import params as parameters
+from stages.runtime.errors import UserError
+from workflow import sync
 
 try:
     on_disk = parameters.load()
@@ -16,13 +16,13 @@ if config != on_disk:
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
 # Without records of what DVC made, Snakemake would take results as current whatever changed since.
-if Path("models").exists() and not handover.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
+if Path("models").exists() and not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
     sys.exit(
         "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
-        "run `python workflow/handover.py snakemake` first, or add --forceall to compute everything anew"
+        "run `python workflow/sync.py snakemake` first, or add --forceall to compute everything anew"
     )
 if workflow.is_main_process:
-    handover.refuse_edited(handover.edited())
+    sync.refuse_edited(sync.edited())
 
 reserved = ExitStack()  # what a run holds until it ends
 
@@ -86,7 +86,7 @@ def of_dataset(root, names):
 
 # What a rule's jobs ask a scheduler for: minutes for paper-sized data. Ranking and attacks hold a chunk of distances at a
 # time, so memory hardly grows with the data.
-MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "gallery": 30, "report": 30}
+MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "visualize": 30, "report": 30}
 MEMORY = 6000  # MB
 
 

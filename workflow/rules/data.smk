@@ -7,12 +7,12 @@ rule prepare:
         raw=originals,
         code=[
             "stages/prepare.py",
-            "stages/io/archives.py",
-            "stages/io/download.py",
-            "stages/io/idx.py",
-            "stages/io/listings.py",
-            "stages/io/matlab.py",
-            "stages/io/readers.py",
+            "stages/data/archives.py",
+            "stages/data/download.py",
+            "stages/data/idx.py",
+            "stages/data/annotations.py",
+            "stages/data/matlab.py",
+            "stages/data/readers.py",
         ],
     output:
         images="data/{dataset}/images.npy",
@@ -37,7 +37,7 @@ rule validate:
     input:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
-        code=["stages/validate.py", "stages/io/data.py"],
+        code=["stages/validate.py", "stages/data/splits.py"],
     output:
         "data/{dataset}/validation.json",
     params:

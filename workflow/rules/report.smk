@@ -1,7 +1,7 @@
 # The pictures, tables and the page, from exactly the configured matrix.
 
 
-rule gallery:
+rule visualize:
     """Show what attacks do to some queries of a dataset, under every defense."""
     input:
         images="data/{dataset}/images.npy",
@@ -13,32 +13,32 @@ rule gallery:
             ["gallery.npy", *(f"{attack}{end}" for attack in config["run"]["attacks"] for end in (".json", "_examples.npy"))],
         ),
         code=[
-            "stages/gallery.py",
+            "stages/visualize.py",
             "stages/core/backbones/efficientnet.py",
             "stages/core/backbones/resnet.py",
             "stages/core/backbones/small.py",
             "stages/core/models.py",
             "stages/core/seeding.py",
-            "stages/io/checkpoints.py",
-            "stages/io/data.py",
-            "stages/io/embeddings.py",
-            "stages/io/own_models.py",
-            "stages/io/pictures.py",
+            "stages/models/checkpoints.py",
+            "stages/data/splits.py",
+            "stages/models/embeddings.py",
+            "stages/models/own_models.py",
+            "stages/reporting/thumbnails.py",
         ],
     output:
-        "reports/gallery/{dataset}.json",
+        "reports/visualize/{dataset}.json",
     params:
         depends=depends("datasets.{dataset}.crop", "gallery", "run"),
     resources:
-        **asks("gallery"),
+        **asks("visualize"),
     log:
-        "logs/gallery/{dataset}.log",
+        "logs/visualize/{dataset}.log",
     benchmark:
-        "logs/benchmarks/gallery/{dataset}.tsv"
+        "logs/benchmarks/visualize/{dataset}.tsv"
     conda:
         "../envs/model.yaml"
     shell:
-        logged("python -m stages.gallery {wildcards.dataset}")
+        logged("python -m stages.visualize {wildcards.dataset}")
 
 
 rule report:
@@ -49,26 +49,26 @@ rule report:
             "results", [f"{attack}.{kind}" for attack in config["run"]["attacks"] for kind in ("json", "parquet")]
         ),
         histories=of_all_models("models", ["history.csv"]),
-        pictures=expand("reports/gallery/{dataset}.json", dataset=config["run"]["datasets"]),
+        pictures=expand("reports/visualize/{dataset}.json", dataset=config["run"]["datasets"]),
         template=expand(
             "workflow/report/{name}",
-            name=["gallery.html.j2", "index.html.j2", "page.css", "page.js", "parts.html.j2", "table.html.j2"],
+            name=["visualize.html.j2", "index.html.j2", "page.css", "page.js", "parts.html.j2", "table.html.j2"],
         ),
         published="workflow/reference/published.csv",
         code=[
             "stages/report.py",
-            "stages/core/comparison.py",
+            "stages/reporting/verdicts.py",
             "stages/core/metrics.py",
             "stages/core/scores.py",
             "stages/core/seeding.py",
             "stages/core/stats.py",
-            "stages/core/tables.py",
-            "stages/io/figures.py",
-            "stages/io/page.py",
-            "stages/io/plotting.py",
-            "stages/io/published.py",
-            "stages/io/results.py",
-            "stages/io/rows.py",
+            "stages/reporting/tables.py",
+            "stages/reporting/figures.py",
+            "stages/reporting/page.py",
+            "stages/reporting/plotting.py",
+            "stages/reporting/published.py",
+            "stages/reporting/results.py",
+            "stages/reporting/rows.py",
         ],
     output:
         scores=report("reports/scores.csv", caption="../report/scores.rst", category="Scores"),

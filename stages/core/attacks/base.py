@@ -22,7 +22,7 @@ class Gallery(NamedTuple):
         return cls(embeddings, labels, prepared(embeddings))
 
 
-class Problem(NamedTuple):
+class AttackBatch(NamedTuple):
     """One batch of B perturbed items: ``items`` and ``targets`` (B,) are gallery rows, -1 where there is no target.
 
     The perturbed item is a query, or a candidate for CA+ and CA-; its own clean embedding stays in the gallery.
@@ -49,14 +49,14 @@ class Attack(NamedTuple):
     """An attack is three functions.
 
     ``select(gallery, items, generators) -> targets`` (B,), from clean distances and one generator per item.
-    ``objective(problem) -> values``, with ``values(embeddings, step)`` (B,) minimised, one value per item.
-    ``measure(problem, embeddings, last_seen) -> {name: (B,)}``, in the units of the tables; ``last_seen`` are the
+    ``objective(batch) -> values``, with ``values(embeddings, step)`` (B,) minimised, one value per item.
+    ``measure(batch, embeddings, last_seen) -> {name: (B,)}``, in the units of the tables; ``last_seen`` are the
     embeddings of the last PGD step's forward pass, that is before its update.
     """
 
     select: Callable[[Gallery, Tensor, Sequence[torch.Generator]], Tensor]
-    objective: Callable[[Problem], Values]
-    measure: Callable[[Problem, Tensor, Tensor], Measured]
+    objective: Callable[[AttackBatch], Values]
+    measure: Callable[[AttackBatch, Tensor, Tensor], Measured]
 
 
 def plain_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -94,8 +94,8 @@ def percentile_rank(points: Tensor, gallery: Gallery, limit: Tensor) -> tuple[Te
     return share * nearer.double(), share * (nearer.double() + ties.double() / 2)
 
 
-def recall(problem: Problem, embeddings: Tensor) -> Tensor:
+def recall(batch: AttackBatch, embeddings: Tensor) -> Tensor:
     """100 where the nearest gallery item, the item's own entry excluded, is of its class, else 0; shape (B,)."""
-    gallery = problem.gallery
-    top = nearest(embeddings, gallery.rows, 1, anything_but(problem.items)).squeeze(1)
-    return 100 * (gallery.labels[top] == gallery.labels[problem.items]).double()
+    gallery = batch.gallery
+    top = nearest(embeddings, gallery.rows, 1, anything_but(batch.items)).squeeze(1)
+    return 100 * (gallery.labels[top] == gallery.labels[batch.items]).double()

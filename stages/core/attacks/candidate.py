@@ -6,8 +6,8 @@ from torch import Tensor
 
 from stages.core.attacks.base import (
     Attack,
+    AttackBatch,
     Measured,
-    Problem,
     Values,
     anywhere,
     nearby,
@@ -17,13 +17,13 @@ from stages.core.attacks.base import (
 from stages.core.neighbours import sums
 
 
-def objective(problem: Problem, *, sign: int) -> Values:
+def objective(batch: AttackBatch, *, sign: int) -> Values:
     """mean_x [sign * (d(q, c~) - d(q, x))]+ over the whole gallery; sign +1 for CA+, -1 for CA-.
 
     Only c~ moves: with the count and the summed distances of the items that the hinge lets through, the mean is
     sign * (count * d(q, c~) - sum) / N.
     """
-    query, rows = problem.target(), problem.gallery.rows
+    query, rows = batch.target(), batch.gallery.rows
 
     def values(embeddings: Tensor, step: int) -> Tensor:
         to_candidate = plain_distance(query, embeddings)
@@ -33,10 +33,10 @@ def objective(problem: Problem, *, sign: int) -> Values:
     return values
 
 
-def measure(problem: Problem, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
+def measure(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
     """Rank of the candidate for its query in percent of N: share of the gallery strictly nearer to the query."""
-    query = problem.target()
-    strict, half = percentile_rank(query, problem.gallery, plain_distance(query, embeddings))
+    query = batch.target()
+    strict, half = percentile_rank(query, batch.gallery, plain_distance(query, embeddings))
     return {name: strict, f"{name}_ties_half": half}
 
 

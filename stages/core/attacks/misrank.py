@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stages.core.attacks.base import (
     Attack,
+    AttackBatch,
     Gallery,
     Measured,
-    Problem,
     Values,
     no_target,
     plain_distance,
@@ -24,12 +24,12 @@ from stages.core.losses import distance
 from stages.core.neighbours import anything_but, both, chunks, nearest, nearest_and_farthest, neither, of_class
 
 
-def learn_to_misrank(problem: Problem, *, keep_self: bool) -> Values:
+def learn_to_misrank(batch: AttackBatch, *, keep_self: bool) -> Values:
     """LTM: [max over other classes d(q~, x) - min over the same class d(q~, x)]+.
 
     ``keep_self``: the reference leaves the query's own clean embedding among the positives.
     """
-    gallery, items = problem.gallery, problem.items
+    gallery, items = batch.gallery, batch.items
     same = of_class(gallery.labels, gallery.labels[items])
     other, positive = neither(same), same if keep_self else both(same, anything_but(items))
 
@@ -64,15 +64,15 @@ def row_inside_masked_gallery(gallery: Gallery, items: Tensor, generators: Seque
     return chosen - shift
 
 
-def greedy_objective(problem: Problem) -> Values:
+def greedy_objective(batch: AttackBatch) -> Values:
     """GTM: d(q~, t) to the chosen item."""
-    target = problem.target()
+    target = batch.target()
     return lambda embeddings, step: distance(embeddings, target)
 
 
-def measure(problem: Problem, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
+def measure(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
     """R@1 of the perturbed query with itself removed, in percent."""
-    return {name: recall(problem, embeddings)}
+    return {name: recall(batch, embeddings)}
 
 
 ltm = Attack(no_target, partial(learn_to_misrank, keep_self=True), partial(measure, name="ltm"))

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from stages.core.attacks.base import (
     Attack,
+    AttackBatch,
     Measured,
-    Problem,
     Values,
     anywhere,
     nearby,
@@ -18,13 +18,13 @@ from stages.core.attacks.base import (
 from stages.core.neighbours import anything_but, count_nearer, summed_distances, sums
 
 
-def objective(problem: Problem, *, sign: int) -> Values:
+def objective(batch: AttackBatch, *, sign: int) -> Values:
     """mean_x [sign * (d(q~, c) - d(q~, x))]+ over the whole gallery; sign +1 for QA+, -1 for QA- and GTT.
 
     With the count and the summed distances of the items that the hinge lets through, the mean is
     sign * (count * d(q~, c) - sum) / N, and so is its gradient.
     """
-    candidate, rows = problem.target(), problem.gallery.rows
+    candidate, rows = batch.target(), batch.gallery.rows
 
     def values(embeddings: Tensor, step: int) -> Tensor:
         to_candidate = plain_distance(embeddings, candidate)
@@ -35,16 +35,16 @@ def objective(problem: Problem, *, sign: int) -> Values:
     return values
 
 
-def measure_rank(problem: Problem, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
+def measure_rank(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
     """0-based rank of the candidate for the query in percent of N."""
-    strict, half = percentile_rank(embeddings, problem.gallery, plain_distance(embeddings, problem.target()))
+    strict, half = percentile_rank(embeddings, batch.gallery, plain_distance(embeddings, batch.target()))
     return {name: strict, f"{name}_ties_half": half}
 
 
-def measure_retained(problem: Problem, embeddings: Tensor, last_seen: Tensor) -> Measured:
+def measure_retained(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor) -> Measured:
     """GTT: 100 where the clean top-1 item is still among the four nearest, self removed, else 0."""
-    to_candidate = plain_distance(embeddings, problem.target())
-    nearer, _ = count_nearer(embeddings, problem.gallery.rows, to_candidate, anything_but(problem.items))
+    to_candidate = plain_distance(embeddings, batch.target())
+    nearer, _ = count_nearer(embeddings, batch.gallery.rows, to_candidate, anything_but(batch.items))
     return {"gtt": 100 * (nearer < 4).double()}
 
 

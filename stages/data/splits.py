@@ -1,0 +1,129 @@
+"""Prepared data: reading it, and turning stored pixels into batches."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.runtime import artifacts, checksums
+from stages.runtime.errors import UserError, reason
+
+COLUMNS = ("image_id", "label", "class_name", "split", "source_path", "width", "height", "sha256")
+NUMBERS = ("image_id", "label", "width", "height")
+
+
+class Split(NamedTuple):
+    """The rows of one split: ``pixels`` uint8 (N, H, W, C) of the whole dataset, ``rows`` into it, labels, ids."""
+
+    pixels: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    image_ids: NDArray[np.int64]
+
+
+def read_array(path: Path, remedy: str, *, memory_map: bool = False) -> NDArray[Any]:
+    """Open an array file; as a private memory map no write reaches the file.
+
+    Raises:
+        UserError: it is damaged, holds Python objects or several arrays; ``remedy`` says how to make it anew.
+    """
+    try:
+        # torch shares only writable arrays
+        array = np.load(path, mmap_mode="c" if memory_map else None, allow_pickle=False)
+    except Exception as error:  # of damaged headers numpy raises what its parser, tokenizer or the memory says
+        raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy}") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: an archive of arrays instead of one; delete it and {remedy}")
+    return array
+
+
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """Open images.npy as a memory map, uint8 (N, H, W, C).
+
+    Raises:
+        UserError: it is damaged or not such an array.
+    """
+    pixels = read_array(path, remedy(path), memory_map=True)
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or 0 in pixels.shape or pixels.shape[3] not in (1, 3):
+        raise UserError(f"{path}: not a uint8 array of shape (N, H, W, 1 or 3); delete it and {remedy(path)}")
+    return pixels
+
+
+def remedy(path: Path) -> str:
+    """How to make a file of a prepared dataset anew."""
+    return f"run `python -m stages.prepare {path.parent.name}`"
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read manifest.parquet.
+
+    Raises:
+        UserError: it is damaged or lacks a column of the right kind.
+    """
+    try:
+        manifest = pd.read_parquet(path)
+        kinds = {str(column): kind.kind for column, kind in manifest.dtypes.items()}
+        signed = checksums.is_signed(manifest)
+    except Exception as error:  # pyarrow raises its own family of errors
+        raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy(path)}") from None
+    for column in COLUMNS:
+        if column not in kinds or list(manifest.columns).count(column) > 1:
+            raise UserError(f"{path}: no column {column!r}; delete it and {remedy(path)}")
+        if (kinds[column] in "iu") != (column in NUMBERS):
+            kind = "whole numbers" if column in NUMBERS else "texts"
+            raise UserError(f"{path}: column {column!r} does not hold {kind}; delete it and {remedy(path)}")
+    if not signed:
+        raise UserError(f"{path}: damaged (not the rows that were written); delete it and {remedy(path)}")
+    return manifest
+
+
+def data_files(dataset: str) -> tuple[Path, Path]:
+    """images.npy and manifest.parquet of a prepared dataset.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    folder, command = artifacts.data_dir(dataset), f"python -m stages.prepare {dataset}"
+    return artifacts.require(folder / "images.npy", command), artifacts.require(folder / "manifest.parquet", command)
+
+
+def validated(dataset: str) -> dict[str, str]:
+    """Hashes of a prepared dataset's files, which great-expectations has passed as they are now.
+
+    Raises:
+        UserError: validation is missing, failed, or was of other files.
+    """
+    command = f"python -m stages.validate {dataset}"
+    path = artifacts.data_dir(dataset) / "validation.json"
+    report = checksums.load(path, command, "success")
+    now = artifacts.hashes(*data_files(dataset))
+    if not report["success"] or report["inputs"] != now:
+        raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
+    return now
+
+
+def load_split(dataset: str, split: str) -> Split:
+    """Load the ``train`` or ``test`` split, in manifest order (by label, then id)."""
+    images, manifest_path = data_files(dataset)
+    pixels, manifest = read_pixels(images), read_manifest(manifest_path)
+    if len(pixels) != len(manifest):
+        raise UserError(f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images)}")
+    rows = np.flatnonzero(manifest["split"].to_numpy() == split)
+    chosen = manifest.iloc[rows]
+    return Split(pixels, rows, chosen["label"].to_numpy(dtype=np.int64), chosen["image_id"].to_numpy(dtype=np.int64))
+
+
+def to_tensor(stored: NDArray[np.uint8]) -> Tensor:
+    """Stored pixels uint8 (B, H, W, C) to images float32 (B, C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(stored)).permute(0, 3, 1, 2).float().div_(255)
+
+
+def central_crop(split: Split, rows: NDArray[np.int64] | Tensor, crop: int) -> Tensor:
+    """Images (B, C, crop, crop) of some rows of a split, cut from the centre: the test transform (method.md 1.2)."""
+    height, width = split.pixels.shape[1:3]
+    top, left = (height - crop) // 2, (width - crop) // 2
+    return to_tensor(split.pixels[split.rows[np.asarray(rows)], top : top + crop, left : left + crop])

@@ -1,1 +1,0 @@
-"""Everything that touches files: parameters, artefacts, data, the command line."""

@@ -1,0 +1,1 @@
+"""Models on disk: checkpoints, pretrained weights, users' own models, and embedding with them."""

@@ -1,0 +1,210 @@
+"""What the report's page says, and its HTML: one file with everything inside."""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from stages.core.scores import SUB_SCORES
+from stages.reporting import tables
+from stages.reporting.results import Model, lead
+from stages.reporting.tables import Row
+from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, UNPUBLISHED, tally
+from stages.runtime import artifacts, params
+
+TEMPLATES = Path(__file__).parent / "templates"
+# A verdict's mark is a shape and a word beside a colour, so that it can be read without seeing colours.
+MARKS = {
+    MATCH: ("match", "✓"),
+    DIFFERS: ("differs", "✗"),
+    FEW: ("few", "◔"),
+    NOT_RUN: ("absent", "–"),
+    UNPUBLISHED: ("absent", ""),
+    COLLAPSED: ("absent", "▽"),
+}
+DIRECTIONS = {1: ("↑", "higher is better"), -1: ("↓", "lower is better"), 0: ("", "neither direction is better")}
+FIGURES = {
+    "tradeoff": (
+        "What robustness costs",
+        "ERS against R@1 with 95 % intervals; hollow marks are published values, of other datasets where this run did "
+        "not have theirs.",
+    ),
+    "sub_scores": ("The ten parts of ERS", "Each sub-score as a share of its ideal, by defense, with 95 % intervals."),
+    "history": (
+        "Training",
+        "Both losses, collapseness, hardness and R@1 over epochs, mean over seeds. R@1 on the test split is logged and "
+        "never chooses a model.",
+    ),
+    "readings": (
+        "Attacks as published and as described",
+        "ES, LTM and GTM in the reading that made the published numbers, and in the reading of the papers' text.",
+    ),
+    "sweep": ("", "Metrics against the strength of their attack, with 95 % intervals."),
+}
+
+
+def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], sample: str) -> dict[str, Any]:
+    """What the page needs of one table for one dataset."""
+    columns = {column: tables.column(column) for column in block["columns"]}
+    missing = sum(all(cell is None for cell in row.cells.values()) for row in rows)
+    groups: list[list[Any]] = []
+    for column in columns:
+        if groups and groups[-1][0] == tables.group(column):
+            groups[-1][1] += 1
+        else:
+            groups.append([tables.group(column), 1])
+    return {
+        "name": name,
+        "id": f"{name}-{dataset}",
+        "dataset": dataset,
+        "title": block["title"],
+        "sample": sample,
+        "columns": columns,
+        "groups": groups,
+        "intervals": block["intervals"],
+        "rows": rows,
+        "best": {column: tables.best(rows, column) for column in columns},
+        "notes": tables.notes(block["columns"]),
+        "published": block.get("published", {}).get("source") if dataset in _published(block) else None,
+        "tolerance": block.get("tolerance"),
+        "tally": tally(verdict for row in rows for verdict in row.verdicts.values()),
+        "ran": missing < len(rows),
+        "missing": missing,
+    }
+
+
+def _published(block: Mapping[str, Any]) -> Mapping[str, str]:
+    return block.get("published", {}).get("datasets", {})
+
+
+def standing(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
+    """Who leads a table in ERS and by how much; rows marked shrunk or collapsed are told apart. None without ERS."""
+    scored = [row for row in section["rows"] if row.cells.get("ers") is not None]
+    ranked = sorted((row for row in scored if not row.mark), key=lambda row: -row.cells["ers"].mean)
+    if not ranked:
+        return None
+    first, *others = ranked
+    gap = lead(models[first.defense], models[others[0].defense], "ers") if others else None
+    return {
+        "dataset": section["dataset"],
+        "first": first,
+        "second": others[0] if others else None,
+        "gap": gap,
+        "sure": bool(gap and gap.interval and gap.interval.low > 0),
+        "marked": [row for row in scored if row.mark],
+        "queries": models[first.defense][0].attacked,
+        "seeds": len(models[first.defense]),
+    }
+
+
+def origin(metric: str) -> str:
+    """The job that a metric's figures come from: an attack block, "benign", or "" for scores made of all."""
+    name, _, block = metric.partition(":")
+    if block:
+        return block
+    if name in SUB_SCORES:
+        return "es" if name.startswith("es_") else name
+    return "" if name in ("ers", "ers_exact", "ars_reconstructed", "collapsed") else "benign"
+
+
+def provenance(models: Mapping[str, Mapping[str, list[Model]]], loaded: params.Params) -> list[dict[str, Any]]:
+    """For every defense on every dataset: its parameters, and each file of results with hash and its job's record."""
+    return [
+        {
+            "dataset": dataset,
+            "defense": defense,
+            "block": params.text(params.defense(loaded, defense, dataset)),
+            "seeds": [
+                {
+                    "seed": model.seed,
+                    "sources": model.sources,
+                    "inputs": {path: sha for found in model.sources.values() for path, sha in found.inputs.items()},
+                }
+                for model in found
+            ],
+        }
+        for dataset, by_defense in models.items()
+        for defense, found in by_defense.items()
+        if found
+    ]
+
+
+def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
+    """A function of dataset, defense and metric: the id of the page's line on the file that the figure comes from.
+
+    With several seeds that of the first which has it; a score made of many files leads to all of them.
+    """
+    seeds = {(model["dataset"], model["defense"]): model["seeds"] for model in behind}
+
+    def anchor(dataset: str, defense: str, metric: str) -> str:
+        place, job = f"from-{dataset}-{defense}", origin(metric)
+        having = [found["seed"] for found in seeds[dataset, defense] if job in found["sources"]]
+        return f"{place}-{having[0]}-{job}" if having else place
+
+    return anchor
+
+
+def pictures(datasets: list[str]) -> list[dict[str, Any]]:
+    """The attack galleries of some datasets; one that is not there is left out."""
+    found = [artifacts.REPORTS / "visualize" / f"{dataset}.json" for dataset in datasets]
+    contents = [json.loads(path.read_text()) for path in found if path.exists()]
+    return [content for content in contents if content["attacks"]]
+
+
+def drawings(folder: Path, drawn: list[str], loaded: params.Params) -> list[dict[str, Any]]:
+    """The figures that show something, as addresses that hold them, with title and caption."""
+    shown = []
+    for name in drawn:
+        kind = next(kind for kind in FIGURES if name.startswith(kind))
+        rest = name.removeprefix(kind).lstrip("_")
+        table, dataset = "", rest
+        if kind == "sweep":
+            table = next(table for table in loaded["tables"] if rest.startswith(f"{table}_"))
+            dataset = rest.removeprefix(f"{table}_")
+        title, caption = FIGURES[kind]
+        drawing = (folder / f"{name}.svg").read_text()
+        width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', drawing)
+        shown.append(
+            {
+                "name": name,
+                "title": loaded["tables"][table]["title"] if table else title,
+                "dataset": dataset,
+                "caption": caption,
+                "width": float(width[1]) * 96 / 72 if width else 640,
+                "address": f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}",
+            }
+        )
+    return shown
+
+
+def _broken(heading: str) -> Markup:
+    """A heading with what it has in brackets on a line of its own."""
+    name, bracket, rest = heading.partition(" (")
+    return Markup("{}<br><small>({}</small>").format(name, rest) if bracket else escape(name)
+
+
+def render(*, provenance: list[dict[str, Any]], **content: object) -> str:
+    """The HTML page; style and script are put inside."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["fixed"] = lambda value, decimals: f"{value:.{decimals}f}"
+    environment.filters["ticks"] = lambda text: Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))
+    environment.filters["broken"] = _broken
+    environment.globals |= {"MARKS": MARKS, "DIRECTIONS": DIRECTIONS, "anchor": anchors(provenance)}
+    return environment.get_template("index.html.j2").render(
+        style=Markup((TEMPLATES / "page.css").read_text()),
+        script=Markup((TEMPLATES / "page.js").read_text()),
+        metrics=tables.COLUMNS,
+        provenance=provenance,
+        **content,
+    )

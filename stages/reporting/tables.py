@@ -1,0 +1,212 @@
+"""Tables as data: what the columns mean, and how a table of estimates becomes CSV, Markdown and LaTeX."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
+from stages.core.stats import Estimate
+from stages.reporting.verdicts import NOT_RUN
+
+
+class Column(NamedTuple):
+    """A metric in a table.
+
+    ``better`` is +1 where higher is better, -1 where lower is, 0 where neither; ``span`` the width of its range;
+    ``published`` its name in published.csv where that is not the heading; ``unit`` what it is counted in.
+    """
+
+    heading: str
+    decimals: int
+    better: int
+    span: float
+    definition: str
+    published: str = ""
+    unit: str = "percent"
+
+
+COLUMNS: dict[str, Column] = {
+    "recall_at_1": Column("R@1", 1, 1, 100, "share of queries whose nearest item is of their class"),
+    "recall_at_2": Column("R@2", 1, 1, 100, "share of queries with one of their class in the nearest two"),
+    "map": Column("mAP", 1, 1, 100, "mean average precision over the complete ranking"),
+    "map_at_r": Column("mAP@R", 1, 1, 100, "mean average precision up to R = number of relevant items", "-"),
+    "map_at_10": Column("mAP@10", 1, 1, 100, "the reference's mAP@R, which fixes R = 10", "mAP@R(R=10)"),
+    "nmi": Column("NMI", 1, 1, 100, "mutual information of k-means clusters and classes, normalised"),
+    "ca_plus": Column("CA+", 1, 1, 100, "rank of a candidate that climbs; 50 is unaffected"),
+    "ca_minus": Column("CA-", 1, -1, 100, "rank of a candidate that sinks; 0 is unaffected"),
+    "qa_plus": Column("QA+", 1, 1, 100, "rank of a candidate the query lifts; 50 is unaffected"),
+    "qa_minus": Column("QA-", 1, -1, 100, "rank of a candidate the query sinks; 0 is unaffected"),
+    "tma": Column("TMA", 3, -1, 1, "cosine of the attacked query to a target embedding", unit="cosine, -1 to 1"),
+    "es_d": Column("ES:D", 3, -1, 2, "distance an attacked embedding moves", unit="distance, 0 to 2"),
+    "es_r": Column("ES:R", 1, 1, 100, "R@1 of queries moved away from themselves"),
+    "ltm": Column("LTM", 1, 1, 100, "R@1 under learning to misrank"),
+    "gtm": Column("GTM", 1, 1, 100, "R@1 under greedy top-1 misranking"),
+    "gtt": Column("GTT", 1, 1, 100, "share of queries that keep their top-1 item in the top 4"),
+    "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalised sub-scores"),
+    "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact reading"),
+    "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
+    "spread": Column(
+        "spread", 3, 0, 2, "mean distance of clean test embeddings; shrinking raises ERS", unit="distance, 0 to 2"
+    ),
+    "collapsed": Column(
+        "collapsed", 0, 0, 1, "1 where R@1 is at most twice chance or spread is under 0.001", unit="0 or 1"
+    ),
+}
+
+_READINGS = (
+    "ES:D, LTM and GTM are in the reading `reference`: as the published numbers were made. Columns marked (exact) are "
+    "as the attacks are described."
+)
+NOTES: dict[str, str] = {
+    "es_d": _READINGS,
+    "ltm": _READINGS,
+    "gtm": _READINGS,
+    "ars_reconstructed": "ARS (reconstructed) is our benign-relative score. The formula of the paper's ARS is not in "
+    "the released code and was not available; these are not values of it.",
+    "nmi": "NMI: k-means++ with 10 starts up to 1,000 classes, above that one from random items with 25 iterations.",
+    "spread": "shrunk: spread under 0.1, which raises ERS without protecting a ranking. collapsed: R@1 at most twice "
+    "chance, or spread under 0.001.",
+}
+
+
+class Row(NamedTuple):
+    """One row of a table for one dataset.
+
+    ``mark`` is "collapsed", "shrunk" or ""; ``cells`` holds an estimate per column, None where it did not run;
+    ``published`` the printed value or None, ``verdicts`` the comparison of the two; ``defense`` is its block's name.
+    """
+
+    label: str
+    mark: str
+    cells: Mapping[str, Estimate | None]
+    published: Mapping[str, float | None]
+    verdicts: Mapping[str, str]
+    defense: str = ""
+
+    @property
+    def title(self) -> str:
+        """The label with its mark in brackets."""
+        return f"{self.label} ({self.mark})" if self.mark else self.label
+
+
+def column(name: str) -> Column:
+    """The column of ``metric`` or ``metric:attack block``; the latter's heading says which variant it is."""
+    metric, _, block = name.partition(":")
+    found = COLUMNS[metric]
+    if not block:
+        return found
+    base = max((name for name in STANDARD_ATTACKS if block.startswith(f"{name}_")), key=len, default="")
+    variant = block.removeprefix(f"{base}_").replace("_", ", ") if base else block
+    return found._replace(heading=f"{found.heading} ({variant})")
+
+
+def group(name: str) -> str:
+    """What a column tells of: clean images, images under attack, or scores and what qualifies them."""
+    metric = name.partition(":")[0]
+    if metric in SUB_SCORES:
+        return "Under attack"
+    return "Scores" if metric in ("ers", "ers_exact", "ars_reconstructed", "spread", "collapsed") else "Clean images"
+
+
+def notes(columns: list[str]) -> list[str]:
+    """What a reader of these columns should know, each note once."""
+    return list(dict.fromkeys(NOTES[name] for name in columns if name in NOTES))
+
+
+def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
+    """A cell as people read it: value, and the interval in brackets where asked for and known."""
+    if cell is None:
+        return NOT_RUN
+    decimals = column(name).decimals
+    if not interval or cell.interval is None:
+        return f"{cell.mean:.{decimals}f}"
+    return f"{cell.mean:.{decimals}f} [{cell.interval.low:.{decimals}f}, {cell.interval.high:.{decimals}f}]"
+
+
+def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, object]]:
+    """One record per cell for pandas; figures are None where there is none."""
+    records: list[dict[str, object]] = []
+    for row in rows:
+        for name in columns:
+            cell = row.cells[name]
+            low, high = cell.interval if cell and cell.interval else (None, None)
+            records.append(
+                {
+                    "dataset": dataset,
+                    "defense": row.defense,
+                    "row": row.label,
+                    "mark": row.mark,
+                    "metric": name,
+                    "value": cell.mean if cell else None,
+                    "low": low,
+                    "high": high,
+                    "interval_over": cell.over if cell else "",
+                    "bootstrap_low": cell.bootstrap.low if cell and cell.bootstrap else None,
+                    "bootstrap_high": cell.bootstrap.high if cell and cell.bootstrap else None,
+                    "published": row.published[name],
+                    "verdict": row.verdicts[name],
+                }
+            )
+    return records
+
+
+def best(rows: list[Row], name: str) -> set[str]:
+    """Labels of the rows with the best printed value of a column; empty where no direction is better, or no row is."""
+    better, decimals = column(name).better, column(name).decimals
+    values = {row.label: better * cell.mean for row in rows if (cell := row.cells[name]) is not None}
+    if not better or not values:
+        return set()
+    top = max(round(value, decimals) for value in values.values())
+    found = {label for label, value in values.items() if round(value, decimals) == top}
+    return found if len(found) < max(3, len(values)) else set()
+
+
+def markdown(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
+    """A GitHub table under its title, ready for a README; ``intervals`` names the columns that show theirs."""
+    body = [[row.title] + [text(name, row.cells[name], interval=name in intervals) for name in columns] for row in rows]
+    table = pd.DataFrame(body, columns=["", *(column(name).heading for name in columns)])
+    below = "\n".join(f"- {note}" for note in notes(columns))
+    return f"### {title}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n\n{below}\n"
+
+
+_ESCAPES = str.maketrans(
+    {character: rf"\{character}" for character in "&%_#${}"}
+    | {"`": "'", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$", "[": "{[}", "]": "{]}"}
+)
+_ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
+
+
+def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection[str]) -> str:
+    """A LaTeX table as wide as the page, for a document that loads booktabs and graphicx.
+
+    The best value of a column is bold, by its direction, which an arrow shows; letters lead from columns to the notes.
+    """
+    winners, below = {name: best(rows, name) for name in columns}, notes(columns)
+    letters = {note: rf"\textsuperscript{{{chr(ord('a') + place)}}}" for place, note in enumerate(below)}
+    lines = [
+        r"% needs \usepackage{booktabs, graphicx}",
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{title.translate(_ESCAPES)}}}",
+        r"\resizebox{\textwidth}{!}{%",
+        r"\begin{tabular}{l" + "r" * len(columns) + "}",
+        r"\toprule",
+    ]
+    headings = []
+    for name in columns:
+        found = column(name)
+        heading = found.heading.translate(_ESCAPES).replace("-", "$-$") + _ARROWS[found.better]
+        headings.append(heading + letters.get(NOTES.get(name, ""), ""))
+    lines += [" & ".join(["", *headings]) + r" \\", r"\midrule"]
+    for row in rows:
+        cells = [row.title.translate(_ESCAPES)]
+        for name in columns:
+            value = text(name, row.cells[name], interval=False)
+            value = rf"\textbf{{{value}}}" if row.label in winners[name] else value
+            _, bracket, rest = text(name, row.cells[name], interval=name in intervals).partition(" [")
+            cells.append(value + (rf" {{\footnotesize [{rest}}}" if bracket else ""))
+        lines.append(" & ".join(cells) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\raggedright\scriptsize {letters[note]} {note.translate(_ESCAPES)}" for note in below]
+    return "\n".join([*lines, r"\end{table*}", ""])

@@ -1,0 +1,83 @@
+"""Where a stage stands, so that a killed one goes on from there and ends with the same bytes.
+
+Training keeps the weights, the optimiser's state, the epoch, its next batch and what it logged so far, the step, HM's
+previous loss and the history; an attack keeps the results of the queries it is through with. No state of a random
+generator is kept: every draw, the sampler's too, comes from a generator named by (seed, epoch, step) or by the query,
+and the phase of CAP and ANP follows from the step.
+"""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.runtime import artifacts, cli
+
+STAGES = Path(__file__).parents[1]
+State = Mapping[str, Any]
+
+
+def identity(stage: str, **facts: object) -> str:
+    """SHA-256 of what a run of ``stage`` is made of: ``facts`` (parameters and data), the code, torch's version."""
+    rooms = ("core", "data", "models", "runtime")
+    code = [path for room in rooms for path in (STAGES / room).rglob("*.py")] + [STAGES / f"{stage}.py"]
+    hashes = {path.relative_to(STAGES).as_posix(): artifacts.sha256(path) for path in sorted(code)}
+    text = json.dumps([facts, hashes, torch.__version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(path: Path, own: str, *keys: str) -> State | None:
+    """What was kept at ``path`` of the run ``own``, which has these keys, or None where the run starts anew.
+
+    A file of another run, or a damaged one, is set aside and said so, never used.
+    """
+    if not path.exists():
+        return None
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        whole = isinstance(kept, dict) and set(kept) == {"identity", *keys}
+    except Exception:  # damaged or hostile bytes can raise anything
+        whole = False
+    if whole and kept["identity"] == own:
+        return kept
+    aside = path.with_name(f"{path.stem}.aside.pt")
+    path.replace(aside)
+    why = "is of other parameters, data or code" if whole else "is damaged"
+    cli.log.warning("%s %s; set aside as %s, this run starts anew", path, why, aside)
+    return None
+
+
+@contextmanager
+def keeping(path: Path, own: str, minutes: float) -> Iterator[Callable[[Callable[[], State]], None]]:
+    """Give ``keep(state)`` to a loop, which calls it wherever it could go on from.
+
+    Every so many minutes (always, at 0) it writes what ``state()`` gives, whole or not at all. When SIGTERM came it
+    does so too, and ends the block.
+    """
+    with cli.postponed_termination() as asked:
+        last = time.monotonic()
+
+        def keep(state: Callable[[], State]) -> None:
+            nonlocal last
+            if asked() or time.monotonic() - last >= 60 * minutes:
+                if cli.first_process():
+                    save(path, {"identity": own, **state()})
+                last = time.monotonic()
+            if asked():
+                raise cli.Terminated
+
+        yield keep
+
+
+def save(path: Path, state: State) -> None:
+    """Write a state, whole or not at all."""
+    with artifacts.writing(path) as (draft,):
+        whole = io.BytesIO()
+        torch.save(state, whole)
+        draft.write_bytes(whole.getbuffer())  # by Python, whose errors on a full disk all stages report

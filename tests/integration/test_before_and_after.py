@@ -1,0 +1,116 @@
+"""Before and after a run: what it would take, one table or cell by name, what is left over, and a zip to send."""
+
+import sys
+import zipfile
+
+import pytest
+
+from stages.runtime import params
+from stages.runtime.errors import UserError
+from workflow import ask, plan
+
+LOADED = params.load()
+
+
+class Pretend:
+    """A network of 1,000 weights that embeds an image in 1 ms and needs 3 ms with the backward pass."""
+
+    substitute, weights, forward, both = False, 1000, 0.001, 0.003
+
+
+def test_the_estimate_counts_passes():
+    network = Pretend()
+    assert plan.estimate(LOADED, network, "evaluate", ("digits", "act", "0")) == pytest.approx(0.896)
+    assert plan.estimate(LOADED, network, "attack", ("digits", "act", "0", "ltm")) == pytest.approx(896 * 32 * 0.003)
+    vanilla = plan.estimate(LOADED, network, "train", ("digits", "vanilla", "0"))
+    act = plan.estimate(LOADED, network, "train", ("digits", "act", "0"))
+    assert vanilla == pytest.approx(901 * 30 * 5 * 0.003 + 6 * 0.896)
+    assert act - vanilla == pytest.approx(901 * 30 * 3 * 8 * 0.003)
+    assert plan.size(LOADED, network, "prepare", ("cub",)) == (5864 + 5924) * 256 * 256 * 3
+    assert plan.size(LOADED, network, "train", ("digits", "act", "0")) == 4000
+
+
+def test_earlier_times_of_any_seed_are_preferred(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan.measured("train", ("digits", "act", "2")) is None
+    folder = tmp_path / "logs/benchmarks/train"
+    folder.mkdir(parents=True)
+    for seed, seconds in ((0, 10), (1, 30)):
+        (folder / f"digits-act-{seed}.tsv").write_text(f"s\th:m:s\n{seconds}.0\t0:00:10\n")
+    assert plan.measured("train", ("digits", "act", "2")) == 20
+
+
+def test_the_plan_lists_every_job_and_then_nothing(tiny):
+    def two_attacks(params):
+        params["run"]["attacks"] = ["es", "ltm"]
+
+    tiny.edit(two_attacks)
+    before = tiny.run(sys.executable, "workflow/commands/plan.py").stdout.splitlines()
+    assert [line.split()[:2] for line in before[1:9]] == [
+        ["prepare", "1"], ["validate", "1"], ["train", "1"], ["evaluate", "1"], ["attack", "2"], ["visualize", "1"],
+        ["report", "1"], ["total", "8"],
+    ]  # fmt: skip
+    assert before[-1].startswith("One job after another on this machine; 0 of 8 jobs from earlier times")
+    assert not (tiny.folder / "models").exists()
+    tiny.run("snakemake", "--cores", "1")
+    assert tiny.run(sys.executable, "workflow/commands/plan.py").stdout.startswith("Nothing to be done")
+
+    archive = tiny.folder / "report.zip"
+    said = tiny.run(sys.executable, "workflow/commands/bundle.py").stdout
+    assert said.startswith("report.zip: ")
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+    assert {"params.yaml", "reports/index.html", "reports/tables/main.tex", "logs/validation/digits/index.html"} <= set(
+        names
+    )
+    assert "logs/provenance/attack/digits-ca_tride-0-es.json" in names
+    assert not [name for name in names if name.startswith(("models", "results", "data", "/", "."))]
+    first = archive.read_bytes()
+    tiny.run(sys.executable, "workflow/commands/bundle.py")
+    assert archive.read_bytes() == first
+
+    said = tiny.run(sys.executable, "workflow/commands/compute.py", "digits/ca_tride/0/gtt", "--cores", "1").stdout
+    assert said.split()[0] == "gtt"
+    assert (tiny.folder / "results/digits/ca_tride/0/gtt.json").exists()
+    assert not (tiny.folder / "results/digits/ca_tride/0/tma.json").exists()
+    table = tiny.run(sys.executable, "-m", "workflow.commands.show", "main").stdout
+    row = next(line for line in table.splitlines() if line.startswith("| CA-TRIDE"))
+    assert row.count("not run") == 8  # CA and QA, TMA, GTM, and the two scores made of all
+
+
+def test_a_table_names_the_files_it_needs():
+    wanted = ask.targets(LOADED, "step_size")
+    assert len(wanted) == 7 * 5  # gtm in four variants, and benign
+    assert "results/digits/ca_tride/0/gtm_exact_fine.json" in wanted
+    assert len(ask.targets(LOADED, "lambda")) == 5 * 10
+    assert ask.targets(LOADED, "digits/act/3/benign") == ["results/digits/act/3/benign.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("digits/acts/0/es", "defenses: no block named 'acts'; did you mean 'act_s'?"), ("a/b", "a/b: not a cell; write")],
+)
+def test_a_cell_that_is_not_there_is_refused(name, expected):
+    with pytest.raises(UserError, match=None) as caught:
+        ask.targets(LOADED, name)
+    assert expected in str(caught.value)
+
+
+def test_only_what_no_block_names_is_left_over(project):
+    kept = ["models/digits/act/0/model.safetensors", "results/digits/act/0/ltm_examples.npy", "data/raw/cub/x.jpg",
+            "results/digits/act/0/gallery.npy", "data/digits/images.npy", "data/weights/a.pth"]  # fmt: skip
+    gone = ["models/digits/old/0/model.safetensors", "results/digits/act/0/old.json", 
+            "results/digits/act/0/old_examples.npy",
+            "data/old/images.npy", "results/old/act/0/benign.json"]  # fmt: skip
+    for name in kept + gone:
+        path = project.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"0")
+    listed = project.run(sys.executable, "workflow/commands/prune.py").stdout
+    assert "Add --delete" in listed
+    assert all((project.folder / name).exists() for name in kept + gone)
+    for name in ("models/digits/old", "results/digits/act/0/old.json", "data/old", "results/old"):
+        assert f"  {name}\n" in listed
+    assert project.run(sys.executable, "workflow/commands/prune.py", "--delete").stdout.endswith("5 removed.\n")
+    assert all((project.folder / name).exists() for name in kept)
+    assert not any((project.folder / name).exists() for name in gone)

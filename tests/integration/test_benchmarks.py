@@ -1,0 +1,47 @@
+"""The scripts behind figures run; what they print at toy sizes means nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def gpu(folder, *words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.gpu", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_gpu_benchmark_at_toy_size_prints_one_table_and_resumes(tmp_path):
+    first = gpu(tmp_path, "--toy")
+    assert first.returncode == 0, first.stderr
+    kept = next((tmp_path / "logs/benchmarks").glob("gpu-toy-*.json"))
+    known = json.loads(kept.read_text())
+    assert {"fp32 floor", "bf16 train ca_tride", "fp32 train act", "bf16 attack gtt"} <= set(known)
+    assert all(figures["seconds per step"] > 0 for figures in known.values())
+    assert first.stdout.count("CUB in full") == 1
+    assert "Toy sizes" in first.stdout
+
+    del known["fp32 attack es"]
+    kept.write_text(json.dumps(known))
+    assert gpu(tmp_path, "--toy").returncode == 0
+    again = json.loads(kept.read_text())
+    assert again.pop("fp32 attack es")
+    assert again == known
+
+
+def test_without_a_gpu_the_real_sizes_are_refused_in_one_line(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    refused = gpu(tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == (
+        "torch finds no GPU on this machine; --toy runs everything at tiny sizes on the CPU"
+    )

@@ -1,0 +1,59 @@
+"""`dvc exp run -S key=value` changes that key and nothing else: DVC writes into mappings that YAML aliases share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.runtime import params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def mappings(value, path=()):
+    """All mappings below a value, with their keys."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, below in value.items():
+            yield from mappings(below, (*path, key))
+
+
+def test_no_two_blocks_share_a_mapping():
+    """A row of a table may: nobody runs experiments with labels."""
+    loaded = yaml.safe_load((ROOT / "params.yaml").read_text())
+    seen = {}
+    for path, mapping in mappings({name: block for name, block in loaded.items() if name != "tables"}):
+        assert seen.setdefault(id(mapping), path) == path, "write {<<: *name} instead of *name"
+
+
+def leaves(loaded):
+    """Values by dotted key, a mapping by dataset as one value."""
+    for path, mapping in mappings(loaded):
+        for key, value in mapping.items():
+            if not isinstance(value, dict):
+                yield ".".join(map(str, (*path, key))), value
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("defenses.act.options.steps=2", {"defenses.act.options.steps"}),
+        ("defenses.act_s.options.steps=2", {"defenses.act_s.options.steps"}),
+        ("defenses.hm_ics.options.ics_weight.sop=1", {"defenses.hm_ics.options.ics_weight.sop"}),
+        (
+            "defenses.ca_tride.options.lam=5",
+            {f"defenses.ca_tride.options.lam{part}" for part in ("", ".default", ".cars", ".sop")},
+        ),
+        ("datasets.cub.training.epochs=3", {"datasets.cub.training.epochs"}),
+        ("attacks.es.steps=3", {"attacks.es.steps"}),
+        ("run.datasets=[cub]", {"run.datasets"}),
+    ],
+)
+def test_an_override_changes_what_it_names(tmp_path, override, changed):
+    from dvc.utils.hydra import apply_overrides
+
+    path = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    apply_overrides(str(path), [override])
+    before, after = dict(leaves(params.load(ROOT / "params.yaml"))), dict(leaves(params.load(path)))
+    assert {key for key in before | after if before.get(key) != after.get(key)} == changed

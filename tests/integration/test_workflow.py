@@ -1,0 +1,86 @@
+"""The rules as a whole: documented, logged, linted, drawn; what they ask a scheduler for; Snakemake's own report."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = {"prepare", "validate", "train", "evaluate", "attack", "visualize", "report"}
+
+
+@pytest.fixture
+def rules(project):
+    """What Snakemake knows of each rule; see snakemake_rules.py."""
+    done = project.run(sys.executable, str(Path(__file__).parents[1] / "snakemake_rules.py"))
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_rule_is_documented_logged_and_timed(rules):
+    assert set(rules) == STAGES
+    for name, rule in rules.items():
+        assert rule["docstring"], name
+        assert rule["log"][0].startswith(f"logs/{name}/"), name
+        assert rule["benchmark"].startswith(f"logs/benchmarks/{name}/"), name
+
+
+def test_a_job_asks_for_what_its_dataset_needs(rules):
+    """A second attempt asks for twice as much; models for a GPU where training runs on one."""
+    for name, rule in rules.items():
+        assert 4000 < rule["large"]["mem_mb"] < 8000, name
+        assert "gpu" not in rule["small"], name
+        assert rule["again"] == {key: 2 * value for key, value in rule["small"].items()}, name
+        assert rule["large"].get("gpu") == (1 if name in {"train", "evaluate", "attack"} else None), name
+
+
+def test_what_jobs_ask_for_limits_nothing_on_one_machine(project):
+    """By default Snakemake counts cores alone."""
+    assert "resources" not in (project.folder / "profiles/default/config.yaml").read_text()
+
+
+def test_snakemake_lint_is_clean(project):
+    done = project.run("snakemake", "--lint")
+    assert "in a good condition" in done.stdout + done.stderr
+
+
+def edges_of_dot(text):
+    """Pairs of rule names in graphviz source."""
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', text))
+    return {(names[start], names[end]) for start, end in re.findall(r"(\d+) -> (\d+)", text)}
+
+
+def edges_of_svg(text):
+    """Pairs of rule names in a picture that graphviz drew."""
+    names = dict(re.findall(r"<title>(\d+)</title>.*?<text[^>]*>(\w+)</text>", text, re.DOTALL))
+    return {(names[start], names[end]) for start, end in re.findall(r"<title>(\d+)&#45;&gt;(\d+)</title>", text)}
+
+
+def test_the_picture_of_the_graph_is_the_graph(project):
+    """`make rulegraph` redraws it."""
+    real = edges_of_dot(project.run("snakemake", "--rulegraph").stdout)
+    assert ("prepare", "validate") in real
+    assert edges_of_svg((ROOT / "docs/rulegraph.svg").read_text()) == real
+    assert "docs/rulegraph.svg" in (ROOT / "README.md").read_text()
+
+
+def test_snakemakes_report_shows_tables_and_figures_with_captions(tiny):
+    tiny.run("snakemake", "--cores", "2")
+    tiny.run("snakemake", "--report", "report.html")
+    page = (tiny.folder / "report.html").read_text()
+    for name in (
+        "scores.csv",
+        "comparison.csv",
+        "main.md",
+        "main.csv",
+        "main.tex",
+        "history_digits.svg",
+        "tradeoff.png",
+    ):
+        assert f'"{name}"' in page, name
+    for caption in (tiny.folder / "workflow/report").glob("*.rst"):
+        words = caption.read_text().split(":")[0].split("``")[0].split()
+        assert " ".join(words) in " ".join(page.split()), caption.name
+    for category in ("Scores", "Tables", "Figures", "Paper versus ours"):
+        assert f'"{category}"' in page, category

@@ -1,0 +1,158 @@
+"""Figures and page: who leads, where figures come from, and bytes that depend on the data alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import report
+from stages.core.scores import SUB_SCORES
+from stages.reporting import figures, page, published
+from stages.reporting.results import Model, estimated, lead
+from stages.reporting.rows import table_rows
+from stages.reporting.verdicts import tally
+from stages.runtime import artifacts, params
+
+LOADED = params.load()
+HISTORY = pd.DataFrame(
+    {
+        "epoch": range(4),
+        "loss": 0.1,
+        "loss_adversarial": 0.2,
+        "collapseness": -0.5,
+        "hardness": -1.0,
+        "recall_at_1": 90.0,
+    }
+)
+
+
+def model(ers, seed=0, spread=1.0, noise=0.5, **values):
+    """A model with an ERS, its draws around it, and sub-scores."""
+    draw = np.random.default_rng(7)  # the same for every model, as resampled queries are
+    scores = dict.fromkeys(SUB_SCORES, 30.0) | {"tma": 0.9, "es_d": 1.0, "ers": ers, "recall_at_1": 90.0} | values
+    draws = {name: value + noise * draw.standard_normal(2000) for name, value in scores.items()}
+    return Model(scores | {"spread": spread, "collapsed": 0.0}, draws, {"es": {}}, HISTORY, 50, 50, seed)
+
+
+def standing(models):
+    block = LOADED["tables"]["main"]
+    rows = table_rows(block, "digits", models, published.read())
+    return page.standing(page.section("main", "digits", block, rows, ""), models)
+
+
+def test_the_leader_is_ahead_where_the_interval_of_the_difference_excludes_zero():
+    found = standing({"vanilla": [model(20)], "act": [model(30)], "hm": [model(26)]})
+    assert (found["first"].label, found["second"].label, found["sure"]) == ("ACT", "HM[S,LGA]", True)
+    assert found["gap"].mean == pytest.approx(4)
+    assert (found["queries"], found["seeds"]) == (50, 1)
+    seeds = {"act": [model(30 + s, s) for s in (0, 3, 6)], "hm": [model(30 - s, s) for s in (0, 3, 6)]}
+    found = standing(seeds)
+    assert found["gap"].over == "seeds"
+    assert found["gap"].mean == pytest.approx(6)
+    assert not found["sure"]  # differences 0, 6 and 12: a t-interval of 6 +- 15
+
+
+def test_shrunk_models_are_told_apart_and_never_lead():
+    found = standing({"vanilla": [model(20)], "tride": [model(50, spread=0.01)]})
+    assert found["first"].label == "Vanilla"
+    assert found["second"] is None
+    assert [row.label for row in found["marked"]] == ["TRIDE"]
+    assert standing({"tride": [model(50, spread=0.01)]}) is None
+    assert standing({}) is None
+
+
+def test_a_lead_counts_seeds_that_both_have():
+    gap = lead([model(30, 0), model(99, 5)], [model(20, 0), model(20, 1)], "ers")
+    assert gap.mean == pytest.approx(10)
+
+
+def test_seeds_without_a_metric_are_left_out_of_its_mean():
+    lacking = model(10)
+    del lacking.values["ers"], lacking.draws["ers"]
+    assert estimated([lacking, model(30)], "ers").mean == 30
+    assert estimated([lacking], "ers") is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "job"),
+    [("recall_at_1", "benign"), ("spread", "benign"), ("es_r", "es"), ("gtm:gtm_fine", "gtm_fine"), ("ers", ""),
+     ("qa_plus", "qa_plus"), ("collapsed", ""), ("nmi", "benign")],
+)  # fmt: skip
+def test_every_metric_leads_to_its_job(metric, job):
+    assert page.origin(metric) == job
+
+
+def test_a_figure_leads_to_the_first_seed_that_has_it():
+    seeds = [{"seed": 3, "sources": {"benign": ()}}, {"seed": 5, "sources": {"benign": (), "es": ()}}]
+    anchor = page.anchors([{"dataset": "digits", "defense": "act", "seeds": seeds}])
+    assert anchor("digits", "act", "es_r") == "from-digits-act-5-es"
+    assert anchor("digits", "act", "nmi") == "from-digits-act-3-benign"
+    assert anchor("digits", "act", "ers") == anchor("digits", "act", "ltm") == "from-digits-act"
+
+
+def test_verdicts_are_counted_where_something_was_published():
+    counted = tally(["match", "match", "differs", "not run", "no published value", "collapsed in the paper"])
+    assert counted == {"match": 2, "differs": 1, "too few seeds": 0, "not run": 1}
+
+
+def drawn(folder):
+    """Every figure of two defenses with a sweep; whether each shows something."""
+    folder.mkdir()
+    labels, block = {"vanilla": "Vanilla", "act": "ACT"}, LOADED["tables"]["eps_sweep"]
+    strengths = {name: 20.0 + place for place, name in enumerate(block["columns"])}
+    exact = {"es_d:es_exact": 1.1, "es_r:es_exact": 5.0, "ltm:ltm_exact": 7.0, "gtm:gtm_exact": 9.0}
+    models = {"vanilla": [model(20, **strengths, **exact)], "act": [model(30, s, **strengths) for s in range(3)]}
+    rows = table_rows(LOADED["tables"]["main"], "cub", models, published.read())
+    share = {"qa_plus": 1.0, "ltm": 1.0}
+    return {
+        "tradeoff": figures.tradeoff(folder / "tradeoff", {"cub": rows}, LABELS, ["cub"]),
+        "sub_scores": figures.sub_scores(folder / "sub_scores", models, labels),
+        "history": figures.history(folder / "history", models, labels),
+        "readings": figures.readings(folder / "readings", models, labels),
+        "sweep": figures.sweep(folder / "sweep", models, LABELS, block, lambda name: share.get(name, 0.5)),
+    }
+
+
+LABELS = {name: name for name in LOADED["defenses"]}
+
+
+def test_figures_come_as_svg_and_png_with_the_same_bytes_each_time(tmp_path):
+    assert all(drawn(tmp_path / "one").values())
+    assert all(drawn(tmp_path / "two").values())
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(names) == 10
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+        head = (tmp_path / "one" / name).read_bytes()
+        assert head.startswith(b"\x89PNG") if name.endswith("png") else b"<svg" in head[:500]
+        assert b"<dc:date>" not in head
+
+
+def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
+    nothing = {"vanilla": []}
+    assert not figures.sub_scores(tmp_path / "a", nothing, LABELS)
+    assert not figures.history(tmp_path / "b", nothing, LABELS)
+    assert not figures.readings(tmp_path / "c", {"vanilla": [model(20)]}, LABELS)
+    block = LOADED["tables"]["steps_sweep"]
+    assert not figures.sweep(tmp_path / "d", {"vanilla": [model(20)]}, LABELS, block, lambda name: 1.0)
+    assert not figures.tradeoff(tmp_path / "e", {}, LABELS, ["digits"])
+    assert len(list(tmp_path.iterdir())) == 10
+
+
+def test_a_history_without_epochs_is_no_curve(tmp_path):
+    empty = model(20)._replace(history=HISTORY.iloc[:0])
+    assert not figures.history(tmp_path / "a", {"vanilla": [empty]}, LABELS)
+    assert figures.history(tmp_path / "b", {"vanilla": [empty], "act": [model(20)]}, LABELS)
+
+
+def test_a_defense_has_one_name_and_one_place_in_every_figure():
+    labels = report.labels_of(LOADED)
+    assert list(labels)[:3] == ["vanilla", "est", "act"]
+    assert set(labels) == set(LOADED["defenses"])
+    assert (labels["hm"], labels["cap_only"]) == ("HM[S,LGA]", "CAP only")
+
+
+def test_names_of_figures_follow_the_run():
+    names = artifacts.figure_names(LOADED)
+    assert names[0] == "tradeoff"
+    assert {"history_digits", "sweep_eps_sweep_digits"} <= set(names)
+    assert len(names) == 1 + 5 * len(LOADED["run"]["datasets"])

@@ -1,0 +1,167 @@
+"""Tables and what the report says of a model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.core.stats import Estimate, Interval
+from stages.reporting import published, results, tables
+from stages.reporting.results import Model
+from stages.reporting.rows import table_rows
+from stages.reporting.tables import Row
+from stages.runtime import params
+from stages.runtime.errors import UserError
+
+
+def row(label, ers, tma, mark="", published=None):
+    cells = {
+        "ers": None if ers is None else Estimate(ers, Interval(ers - 1, ers + 1), "queries"),
+        "tma": None if tma is None else Estimate(tma, None, ""),
+    }
+    return Row(label, mark, cells, {"ers": published, "tma": None}, {"ers": "match", "tma": "no published value"})
+
+
+ROWS = [row("A_1", 30.04, 0.5), row("B&C", 30.0, 0.25, mark="shrunk", published=29.5), row("D", None, None)]
+COLUMNS = ["ers", "tma"]
+
+
+def test_markdown_shows_intervals_where_asked_marks_and_missing_cells():
+    lines = tables.markdown("Title", ROWS, COLUMNS, ["ers"]).splitlines()
+    assert lines[0] == "### Title"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert cells[0] == ["", "ERS", "TMA"]
+    assert cells[2:] == [
+        ["A_1", "30.0 [29.0, 31.0]", "0.500"],
+        ["B&C (shrunk)", "30.0 [29.0, 31.0]", "0.250"],
+        ["D", "not run", "not run"],
+    ]
+
+
+def test_best_follows_the_direction_and_the_printed_decimals():
+    assert tables.best(ROWS, "ers") == {"A_1", "B&C"}
+    assert tables.best(ROWS, "tma") == {"B&C"}
+    assert tables.best(ROWS[2:], "ers") == set()
+
+
+def test_latex_is_escaped_and_bold_where_best():
+    text = tables.latex("Title: 5 % & more", ROWS, COLUMNS, [])
+    assert r"\caption{Title: 5 \% \& more}" in text
+    assert r" & ERS $\uparrow$ & TMA $\downarrow$ \\" in text
+    assert r"\textbf{30.0} {\footnotesize [29.0, 31.0]}" in tables.latex("Title", ROWS, COLUMNS, ["ers"])
+    assert r"A\_1 & \textbf{30.0} & 0.500 \\" in text
+    assert r"B\&C (shrunk) & \textbf{30.0} & \textbf{0.250} \\" in text
+    assert r"D & not run & not run \\" in text
+    assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_tidy_has_one_line_per_cell():
+    table = pd.DataFrame(tables.tidy("digits", ROWS, COLUMNS))
+    assert len(table) == 6
+    first, second = table.iloc[0], table.iloc[2]
+    assert (first["value"], first["low"], first["high"], first["interval_over"]) == (30.04, 29.04, 31.04, "queries")
+    assert (second["row"], second["mark"], second["published"], second["verdict"]) == ("B&C", "shrunk", 29.5, "match")
+    assert table["value"].isna().sum() == 2
+
+
+def test_variants_are_named_in_their_heading_and_notes_come_once():
+    assert tables.column("gtm:gtm_exact").heading == "GTM (exact)"
+    assert tables.column("gtm:gtm_exact_fine").heading == "GTM (exact, fine)"
+    assert tables.column("gtm").heading == "GTM"
+    notes = tables.notes(["es_d", "ltm", "gtm", "ars_reconstructed"])
+    assert len(notes) == 2
+    assert "reference" in notes[0]
+    assert "formula" in notes[1]
+
+
+def model(spread=1.0, collapsed=0.0, **checks):
+    good = {"improved": 1.0, "stuck": 0.0, "largest_change": 0.3}
+    return Model({"spread": spread, "collapsed": collapsed}, {}, {"es": good | checks}, pd.DataFrame(), 5, 5)
+
+
+@pytest.mark.parametrize("name", ["es.parquet", "history.csv"])
+def test_missing_and_damaged_tables_are_named(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(UserError, match=r"missing; run `python -m stages\.x` first"):
+        results.read_table(path, "python -m stages.x")
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"damaged \(.*\); delete it and run `python -m stages\.x`"):
+        results.read_table(path, "python -m stages.x")
+
+
+def test_marks():
+    assert results.mark([model(), model()]) == ""
+    assert results.mark([model(), model(spread=0.05)]) == "shrunk"
+    assert results.mark([model(spread=0.05), model(collapsed=1.0)]) == "collapsed"
+
+
+@pytest.mark.parametrize(
+    ("checks", "reason"),
+    [({"improved": 0.4}, "only 40 %"), ({"stuck": 0.2}, "20 % of queries"), ({"largest_change": 0.0}, "no image was")],
+)
+def test_attacks_that_look_broken_are_reported(checks, reason):
+    (failed,) = results.failed_checks("digits", "act", 0, model(**checks))
+    assert failed.attack == "es"
+    assert reason in failed.reason
+    assert results.failed_checks("digits", "act", 0, model()) == []
+
+
+def test_scores_follow_from_per_query_values():
+    """ERS of the means is the mean of ERS; its draws are those of the same resampled queries."""
+    from stages.core.scores import SUB_SCORES, ars_reconstructed, ers
+
+    draw = np.random.default_rng(0)
+    ranks = [f"{name}_ties_half" for name in results.RANKED]
+    after = pd.DataFrame({name: draw.random(40) for name in (*SUB_SCORES, *ranks)})
+    before = pd.DataFrame({name: draw.random(40) for name in (*SUB_SCORES, *ranks)})
+    scored = results.scored(results.column_means(after), results.column_means(before), 1.0, False)
+    assert scored["ers"] == pytest.approx(np.mean([ers(after.iloc[i].to_dict()) for i in range(40)]))
+    assert "ers_exact" not in scored
+    draws = results.scored(results.column_draws(after, 3), results.column_draws(before, 3), 1.0, False)
+    assert draws["ers"].shape == draws["ars_reconstructed"].shape == (2000,)
+    half_after, half_before = (
+        results.column_means(frame) | {name: frame[f"{name}_ties_half"].mean() for name in results.RANKED}
+        for frame in (after, before)
+    )
+    expected = ars_reconstructed(half_after, half_before, spread=1.0, collapsed=False)
+    assert scored["ars_reconstructed"] == pytest.approx(expected)  # ranks count ties as half
+    collapsed = results.scored(results.column_means(after), results.column_means(before), 1.0, True)
+    assert collapsed["ars_reconstructed"] == 0
+    assert draws["ers"].mean() == pytest.approx(scored["ers"], abs=0.01)
+
+
+def test_only_the_nine_standard_blocks_give_plain_metric_names():
+    assert results.metric_name("es_d", "es") == "es_d"
+    assert results.metric_name("ca_plus_ties_half", "ca_plus") == "ca_plus_ties_half"
+    assert results.metric_name("ca_plus", "ca") == "ca_plus:ca"
+    assert results.metric_name("gtm", "gtm_exact") == "gtm:gtm_exact"
+    assert tables.column("ca_plus:ca_plus_fine").heading == "CA+ (fine)"
+
+
+def test_rows_carry_estimates_published_values_and_verdicts():
+    """Three made models of HM on CUB beside what the paper prints for it: R@1 38.0, ERS 32.4."""
+    block = params.load()["tables"]["main"]
+    draws = {"ers": np.full(2000, 31.0)}
+    models = [Model({"recall_at_1": r, "ers": e, "spread": 0.5, "collapsed": 0.0}, draws, {}, pd.DataFrame(), 5, 5)
+              for r, e in ((39.0, 29.0), (39.4, 29.2), (39.8, 29.4))]  # fmt: skip
+    rows = {row.label: row for row in table_rows(block, "cub", {"hm": models}, published.read())}
+    hm = rows["HM[S,LGA]"]
+    assert hm.cells["ers"].mean == pytest.approx(29.2)
+    assert hm.cells["ers"].bootstrap == (31.0, 31.0)
+    assert (hm.published["recall_at_1"], hm.published["ers"], hm.published["map_at_r"]) == (38.0, 32.4, None)
+    # R@1: 39.4 +- 0.994 reaches down to 38.4, widened by 2 to 36.4. ERS: 29.2 +- 0.5 reaches up to 29.7, widened 31.7.
+    assert (hm.verdicts["recall_at_1"], hm.verdicts["ers"], hm.verdicts["nmi"]) == ("match", "differs", "not run")
+    assert rows["ACT"].verdicts["ers"] == "not run"
+    assert rows["CA-TRIDE"].verdicts["ers"] == "no published value"
+    sources = table_rows(params.load()["tables"]["hardness_sources"], "cub", {}, published.read())
+    assert {row.verdicts["ers"] for row in sources} == {"not run", "collapsed in the paper"}
+
+
+def test_exact_ers_takes_the_exact_readings():
+    from stages.core.scores import SUB_SCORES
+
+    plain = dict.fromkeys(SUB_SCORES, 10.0) | {"es_d": 1.0, "tma": 0.5}
+    halves = {f"{name}_ties_half": 10.0 for name in results.RANKED}
+    exact = {"es_d:es_exact": 1.2, "es_r:es_exact": 5.0, "ltm:ltm_exact": 20.0, "gtm:gtm_exact": 30.0}
+    scored = results.scored(plain | halves | exact, plain | halves, 1.0, False)
+    assert scored["ers_exact"] - scored["ers"] == pytest.approx((-10 - 5 + 10 + 20) / 10)

@@ -1,0 +1,1 @@
+"""The two engines' side: rules, recipes, hand-over, papers and commands."""

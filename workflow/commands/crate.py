@@ -1,0 +1,106 @@
+"""Describe a finished run as a Workflow Run RO-Crate: logs/provenance/crate/, a folder that can be archived as it is.
+
+    python workflow/commands/crate.py   Snakemake does it at the end of a run; after dvc repro, call it
+
+It holds the workflow, params.yaml, the reports and the record of every job (when, where, with which versions, and the
+SHA-256 of what it wrote). Models and data are named by these hashes and stay where they are.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from rocrate.model.contextentity import ContextEntity
+from rocrate.model.person import Person
+from rocrate.rocrate import ROCrate
+
+RECORDS = Path("logs") / "provenance"
+TARGET = RECORDS / "crate"
+PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
+    "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
+}
+LICENCE = "https://spdx.org/licenses/Apache-2.0"
+FORMATS = {
+    ".csv": "text/csv",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".tex": "application/x-tex",
+    ".yaml": "application/yaml",
+}
+
+
+def records() -> list[tuple[Path, dict[str, Any]]]:
+    """What each job left in logs/provenance, in order of its end."""
+    found = [(path, json.loads(path.read_text())) for path in RECORDS.glob("*/*.json") if path.parent != TARGET]
+    return sorted(found, key=lambda pair: pair[1]["finished"])
+
+
+def describe(crate: ROCrate) -> None:
+    """Fill a crate with workflow, inputs, results and the action that led from the ones to the others."""
+    jobs = records()
+    crate.name = "CA-TRIDE, reproduced: one run"
+    crate.description = (
+        "Training and attacking the defenses of Collapse-Aware Triplet Decoupling for Adversarially Robust Image "
+        "Retrieval (ICML 2024) and its baselines; parameters, tables, figures and the record of every job."
+    )
+    crate.license = crate.add(
+        ContextEntity(crate, LICENCE, properties={"@type": "CreativeWork", "name": "Apache License 2.0"})
+    )
+    for address, name in PROFILES.items():
+        profile = crate.add(ContextEntity(crate, address, properties={"@type": "CreativeWork", "name": name}))
+        profile["version"] = address.rsplit("/", 1)[1]
+        crate.root_dataset.append_to("conformsTo", profile)
+    workflow = crate.add_workflow("Snakefile", "Snakefile", main=True, lang="snakemake", lang_version="9")
+    workflow["name"] = "CA-TRIDE reproduction"
+    workflow["license"] = crate.license
+    for path in sorted(Path("workflow/rules").glob("*.smk")):
+        kinds = {"@type": ["File", "SoftwareSourceCode"], "name": path.name, "encodingFormat": "text/x-python"}
+        rule = crate.add_file(path, path, properties=kinds)
+        workflow.append_to("hasPart", rule)
+    wanted = ContextEntity(crate, "#params", properties={"@type": "FormalParameter", "name": "params"})
+    wanted["additionalType"], wanted["encodingFormat"] = "File", "application/yaml"
+    wanted["conformsTo"] = {"@id": "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"}
+    workflow["input"] = crate.add(wanted)
+    given = add(crate, Path("params.yaml"))
+    given["exampleOfWork"] = wanted
+    reports = [add(crate, path) for path in sorted(Path("reports").rglob("[!.]*")) if path.is_file()]
+    files = [add(crate, path) for path, _ in jobs]
+    agent = crate.add(Person(crate, "#runner", properties={"name": "whoever started this run"}))
+    action = ContextEntity(crate, "#run", properties={"@type": "CreateAction", "name": "the run that made reports/"})
+    action["instrument"], action["object"], action["result"] = workflow, [given], [*reports, *files]
+    action["agent"], action["actionStatus"] = agent, "http://schema.org/CompletedActionStatus"
+    if jobs:
+        crate.datePublished = action["endTime"] = jobs[-1][1]["finished"]
+        action["description"] = f"{len(jobs)} jobs, {sum(job['seconds'] for _, job in jobs):.0f} s of computing"
+    crate.root_dataset.append_to("mentions", crate.add(action))
+
+
+def add(crate: ROCrate, path: Path) -> Any:
+    """Add a file under its own path."""
+    properties = {"name": path.name, "encodingFormat": FORMATS.get(path.suffix, "text/plain")}
+    return crate.add_file(path, path, properties=properties)
+
+
+def write() -> Path:
+    """Write the crate in place of an older one; its folder."""
+    crate = ROCrate(version="1.1")  # what the profiles of Workflow Run Crate 0.5 build on
+    describe(crate)
+    draft = TARGET.with_name(".crate")
+    shutil.rmtree(draft, ignore_errors=True)
+    crate.write(draft)
+    shutil.rmtree(TARGET, ignore_errors=True)
+    draft.rename(TARGET)
+    return TARGET
+
+
+if __name__ == "__main__":
+    if not Path("reports/index.html").exists():
+        sys.exit("reports/index.html: missing; run `snakemake --cores 8` first")
+    print(f"crate: {write()}")

@@ -1,0 +1,127 @@
+"""Export one checkpoint to pass on: export/<dataset>-<defense>-<seed>/ the weights, a model card and a licence note.
+
+    python workflow/commands/export.py digits/ca_tride/0
+
+The card (README.md) says how the model was trained, what it was measured to do, on what, and what it is not for, in the
+form that model hubs read. Figures that were not run say so.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from stages.runtime import artifacts, cli
+from stages.runtime import params as parameters
+from stages.runtime.errors import UserError
+
+LICENCES = {
+    "digits": "Digits: scikit-learn's copy of the UCI set Optical Recognition of Handwritten Digits (CC BY 4.0).",
+    "cub": "CUB-200-2011 (Caltech) is for non-commercial research and education; the photographs are their owners'.",
+    "cars": "Cars-196 (Stanford) is for non-commercial research; the photographs belong to their owners.",
+    "sop": "Stanford Online Products is for non-commercial research; the photographs belong to their sellers.",
+}
+UNKNOWN = (
+    "The data are the user's own; this project knows nothing of their licence. Add it here before passing this on."
+)
+CARD = """---
+license: apache-2.0
+library_name: pytorch
+tags: [image-retrieval, metric-learning, adversarial-robustness]
+---
+
+# {dataset}, {defense}, seed {seed}
+
+An embedding network of a reproduction of *Collapse-Aware Triplet Decoupling for Adversarially Robust Image Retrieval*
+(ICML 2024, arXiv 2312.07364): images (B, C, H, W) in [0, 1] to unit-norm embeddings.
+
+## Use
+
+```python
+from pathlib import Path
+
+from stages.models import checkpoints
+
+model = checkpoints.load(Path("model.safetensors"), "")
+```
+
+The architecture stands in the header of the safetensors file. Pixel normalisation is inside.
+
+## Training
+
+```yaml
+{block}```
+
+Data: {dataset}, {train} training images of {classes} classes; test classes are disjoint. {licence}
+
+## What was measured
+
+On {test} test images of new classes{attacked}, attacks within eps {eps:.4g} of pixels in [0, 1].
+
+{table}
+
+One training; figures of another seed differ. SHA-256 of the weights: `{sha256}`.
+
+## Limits
+
+A study model. Robustness was measured against the nine attacks above with their step counts, not proven; an attacker
+with more steps or another aim may do better. A small `spread` raises ERS without protecting a ranking.
+"""
+
+
+def figures(dataset: str, defense: str, seed: int) -> list[tuple[str, str]]:
+    """Name and value of everything in reports/scores.csv for a model; empty where it is not there."""
+    path = artifacts.REPORTS / "scores.csv"
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]] if path.exists() else []
+    return [(metric, f"{float(value):.4g}") for *words, metric, value in rows if words == [dataset, defense, str(seed)]]
+
+
+def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model: Path) -> str:
+    """The model card as Markdown."""
+    data = loaded["datasets"][dataset]
+    found = figures(dataset, defense, seed)
+    lines = ["| metric | value |", "| --- | ---: |", *(f"| {name} | {value} |" for name, value in found)]
+    queries = data["attack_queries"]
+    return CARD.format(
+        dataset=dataset,
+        defense=defense,
+        seed=seed,
+        block=parameters.text(parameters.defense(loaded, defense, dataset)),
+        train=data["expected"]["train"]["images"],
+        classes=data["expected"]["train"]["classes"],
+        test=data["expected"]["test"]["images"],
+        licence=LICENCES.get(dataset, UNKNOWN),
+        attacked="" if queries == "all" else f", {queries} of them attacked",
+        eps=data["eps"],
+        table="\n".join(lines) if found else "Not run: reports/scores.csv has nothing of this model.",
+        sha256=artifacts.sha256(model),
+    )
+
+
+def export(name: str) -> Path:
+    """Write the folder, whole or not at all.
+
+    Raises:
+        UserError: the name is not a model's, or it was not trained.
+    """
+    loaded = parameters.load()
+    dataset, defense, seed, _ = cli.cell(f"{name}/benign", loaded)
+    folder = artifacts.model_dir(dataset, defense, seed)
+    model = artifacts.require(folder / "model.safetensors", f"snakemake --cores 8 {folder}/model.safetensors")
+    target = Path("export") / f"{dataset}-{defense}-{seed}"
+    with artifacts.replacing(target) as draft:
+        shutil.copyfile(model, draft / "model.safetensors")
+        shutil.copyfile(folder / "history.csv", draft / "history.csv")
+        (draft / "README.md").write_text(card(loaded, dataset, defense, seed, model))
+        (draft / "DATA_LICENCE.txt").write_text(LICENCES.get(dataset, UNKNOWN) + "\n")
+    return target
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python workflow/commands/export.py DATASET/DEFENSE/SEED")
+    try:
+        print(f"exported: {export(sys.argv[1])}")
+    except UserError as error:
+        sys.exit(f"export: {error}")

@@ -1,0 +1,178 @@
+"""What the configured matrix would take, before anything starts: jobs, hours and disk.
+
+    python workflow/commands/plan.py
+
+Jobs are Snakemake's own dry run. Times are of this machine: the mean of earlier jobs of the same kind (logs/benchmarks)
+where there are some, else the passes a job makes through its dataset's network, a few of which are timed now.
+Preparing and checking data is counted at no time where it never ran here.
+"""
+
+import math
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from stages.runtime import params as parameters
+from stages.runtime.errors import UserError
+
+JOB = re.compile(r"python -m stages\.(\w+)((?: (?!2>)[\w]+)*)")
+HOURS, GB = 3600, 10**9
+WEIGHTS = 4  # bytes of a float32
+
+
+def jobs() -> list[tuple[str, tuple[str, ...]]]:
+    """Stage and words of every job that Snakemake would run.
+
+    Raises:
+        SystemExit: Snakemake refuses; shows its last line.
+    """
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--printshellcmds"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit((done.stderr.strip() or done.stdout.strip() or "snakemake failed").splitlines()[-1])
+    found = {(stage, tuple(words.split())) for stage, words in JOB.findall(done.stdout + done.stderr)}
+    return sorted(found)
+
+
+def measured(stage: str, words: tuple[str, ...]) -> float | None:
+    """Mean seconds of earlier jobs of a stage that agree in all words but the seed; None where there are none."""
+    pattern = "-".join(["*" if word.isdigit() else word for word in words]) or "all"
+    seconds = [
+        float(line.split("\t")[0])
+        for path in (Path("logs/benchmarks") / stage).glob(f"{pattern}.tsv")
+        for line in path.read_text().splitlines()[1:]
+    ]
+    return mean(seconds) if seconds else None
+
+
+class Network:
+    """What one image costs a dataset's network here: seconds of a forward pass, and of one with its backward pass."""
+
+    def __init__(self, profile: Mapping[str, Any], crop: int, channels: int):
+        """Build the network and time a few small batches."""
+        import torch
+
+        from stages.core.models import BACKBONES, Embedder
+
+        torch.set_num_threads(profile["threads"])
+        device = profile["device"] if profile["device"] == "cpu" or torch.cuda.is_available() else "cpu"
+        self.substitute = device != profile["device"]
+        dimension = profile["embedding_dim"]
+        model = Embedder(BACKBONES[profile["backbone"]], channels=channels, side=crop, dimension=dimension).to(device)
+        self.weights = sum(value.numel() for value in model.state_dict().values())
+        images = torch.rand(112 if crop <= 32 else 8, channels, crop, crop, device=device, requires_grad=True)
+
+        def forward() -> None:
+            with torch.no_grad():
+                model(images).sum().item()
+
+        def both() -> None:
+            model(images).sum().backward()
+
+        self.forward, self.both = (self._time(run) / len(images) for run in (forward, both))
+
+    @staticmethod
+    def _time(run: Any) -> float:
+        """The best of three after one that warms up."""
+        run()
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+
+def estimate(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
+    """Seconds of a job from the passes it makes."""
+    if stage not in ("train", "evaluate", "attack"):
+        return 0.0
+    dataset, name, *_ = words
+    data = loaded["datasets"][dataset]
+    tests = data["expected"]["test"]["images"]
+    if stage == "evaluate":
+        return tests * network.forward
+    if stage == "attack":
+        queries = tests if data["attack_queries"] == "all" else min(tests, data["attack_queries"])
+        return queries * loaded["attacks"][words[3]]["steps"] * network.both
+    defense = parameters.defense(loaded, name, dataset)
+    if "model" in defense:
+        return 0.0
+    profile = defense["training"]
+    # Two images of each pair, perturbed in PGD steps (anchor, positive and negative: three), then trained on.
+    steps = defense["options"].get("steps", 0)
+    perturbed = data["expected"]["train"]["images"] * profile["epochs"] * (2 + 3 * steps + 3)
+    return perturbed * network.both + tests * network.forward * profile["epochs"] / profile["evaluate_every"]
+
+
+def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
+    """Bytes that a job writes, small files left out."""
+    if stage not in ("prepare", "train", "evaluate", "attack"):
+        return 0.0
+    data = loaded["datasets"][words[0]]
+    counts, channels = data["expected"], 1 if data["reader"] == "digits" else 3
+    if stage == "prepare":
+        return (counts["train"]["images"] + counts["test"]["images"]) * data["side"] ** 2 * channels
+    if stage == "train":
+        return network.weights * WEIGHTS
+    if stage == "evaluate":
+        return counts["test"]["images"] * (data["training"]["embedding_dim"] * WEIGHTS + 48)
+    return counts["test"]["images"] * 100 + 6 * channels * data["crop"] ** 2 * WEIGHTS
+
+
+def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
+    """For each stage: jobs, seconds, bytes, and of how many jobs the time was measured before."""
+    networks: dict[str, Network] = {}
+    found: dict[str, Counter[str]] = {}
+    for stage, words in todo:
+        if words and words[0] not in networks:
+            data = loaded["datasets"][words[0]]
+            networks[words[0]] = Network(data["training"], data["crop"], 1 if data["reader"] == "digits" else 3)
+        network = networks.get(words[0]) if words else None
+        row, before = found.setdefault(stage, Counter()), measured(stage, words)
+        known = before if before is not None else estimate(loaded, network, stage, words) if network else 0.0
+        row.update(jobs=1, seconds=known, bytes=size(loaded, network, stage, words) if network else 0.0)
+        row.update(measured=before is not None)
+        row.update(substitute=bool(network and network.substitute and before is None))
+    order = ["prepare", "validate", "train", "evaluate", "attack", "visualize", "report"]
+    return [{"stage": stage} | dict(found[stage]) for stage in order if stage in found]
+
+
+def text(found: list[dict[str, Any]]) -> str:
+    """The plan as a table with a sum and what it rests on."""
+    if not found:
+        return "Nothing to be done: all results of the configured matrix are there."
+    total = {key: sum(row[key] for row in found) for key in ("jobs", "seconds", "bytes", "measured")}
+    lines = [f"{'stage':<10}{'jobs':>6}{'hours':>10}{'disk, GB':>11}"]
+    for row in [*found, {"stage": "total"} | total]:
+        hours, disk = row["seconds"] / HOURS, row["bytes"] / GB
+        lines.append(f"{row['stage']:<10}{row['jobs']:>6}{_short(hours):>10}{_short(disk):>11}")
+    lines.append(
+        f"One job after another on this machine; {total['measured']} of {total['jobs']} jobs from earlier times, the "
+        "others from passes timed now."
+    )
+    if any(row.get("substitute") for row in found):
+        lines.append("There is no GPU here, so GPU jobs are estimated on the CPU, which is far too long.")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    """Two significant digits, small values as such."""
+    if value < 0.01:
+        return "<0.01" if value else "0"
+    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
+
+
+if __name__ == "__main__":
+    try:
+        print(text(rows(parameters.load(), jobs())))
+    except UserError as error:
+        sys.exit(f"plan: {error}")

@@ -1,0 +1,75 @@
+"""List what removed blocks of params.yaml left behind, and delete it on request.
+
+    python workflow/commands/prune.py             lists models, results and prepared data that no block names any more
+    python workflow/commands/prune.py --delete    removes them
+
+Results of blocks that are merely not in `run` stay.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from stages.runtime import params as parameters
+from stages.runtime.errors import UserError
+
+KEPT = {"raw", "weights"}  # folders of data/ that no block names
+
+
+def leftovers(loaded: parameters.Params) -> list[Path]:
+    """Files and folders of datasets, defenses and attacks that are no longer in params.yaml."""
+    found = [path for path in _folders(Path("data")) if path.name not in KEPT | set(loaded["datasets"])]
+    for root in (Path("models"), Path("results")):
+        for dataset in _folders(root):
+            if dataset.name not in loaded["datasets"]:
+                found.append(dataset)
+                continue
+            for defense in _folders(dataset):
+                if defense.name not in loaded["defenses"]:
+                    found.append(defense)
+                elif root.name == "results":
+                    found += [path for seed in _folders(defense) for path in _orphans(seed, loaded)]
+    return found
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(child for child in path.glob("[!.]*") if child.is_dir())
+
+
+def _orphans(seed: Path, loaded: parameters.Params) -> list[Path]:
+    """Results of attacks that no block names."""
+    known = {"benign", "gallery", *loaded["attacks"]}
+    return [
+        path for path in sorted(seed.glob("[!.]*")) if path.name.split(".")[0].removesuffix("_examples") not in known
+    ]
+
+
+def size(path: Path) -> int:
+    """Bytes in a file or in a folder."""
+    return (
+        path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    )
+
+
+def prune(*, delete: bool) -> str:
+    """List what is left over, and remove it if asked to; what happened in words."""
+    found = leftovers(parameters.load())
+    if not found:
+        return "Nothing is left over: every result belongs to a block of params.yaml."
+    lines = [f"{size(path) / 1e6:>9.1f} MB  {path}" for path in found]
+    if not delete:
+        return "\n".join([*lines, "Add --delete (make prune DELETE=1) to remove them."])
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return "\n".join([*lines, f"{len(found)} removed."])
+
+
+if __name__ == "__main__":
+    if set(sys.argv[1:]) - {"--delete"}:
+        sys.exit("usage: python workflow/commands/prune.py [--delete]")
+    try:
+        print(prune(delete="--delete" in sys.argv))
+    except UserError as error:
+        sys.exit(f"prune: {error}")

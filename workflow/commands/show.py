@@ -1,0 +1,64 @@
+"""Print one table, or one cell, from the results that are there: no stage of the graph, it writes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from stages.runtime import artifacts, cli, params
+from stages.runtime.errors import UserError, choose
+
+
+def show(loaded: params.Params, name: str) -> str:
+    """A table of `tables` as Markdown, or the figures of a cell `dataset/defense/seed/attack` (or `.../benign`).
+
+    Raises:
+        UserError: there is no such table or cell, or its results are not there.
+    """
+    if "/" in name:
+        return cell(loaded, name)
+    if name not in loaded["tables"]:
+        raise UserError(f"{params.FILE}: tables: no block named {name!r}; {choose(name, list(loaded['tables']))}")
+    cli.limit_threads(1)
+    from stages.reporting import published, results, tables
+    from stages.reporting.rows import table_rows
+
+    block, run = loaded["tables"][name], loaded["run"]
+    asked = {**run, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
+    printed = published.read()
+    return "\n".join(
+        tables.markdown(
+            f"{block['title']}: {dataset}",
+            table_rows(block, dataset, found, printed),
+            block["columns"],
+            block["intervals"],
+        )
+        for dataset, found in results.read_models(asked).items()
+    )
+
+
+def cell(loaded: params.Params, name: str) -> str:
+    """One line for each figure of a cell: its name, the value, and for attacks the one before."""
+    dataset, defense, seed, attack = cli.cell(name, loaded)
+    path = artifacts.result_dir(dataset, defense, seed) / f"{attack}.json"
+    metrics = artifacts.load_json(path, f"snakemake --cores 8 {path}", "metrics")["metrics"]
+    lines = []
+    for metric, value in sorted(metrics.items()):
+        values = value if isinstance(value, dict) else {"after": value}
+        before = f"  (before: {values['before']:.3f})" if "before" in values else ""
+        lines.append(f"{metric:<20}{values['after']:>9.3f}{before}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line: ``python -m workflow.commands.show <table or cell>``."""
+    parser = argparse.ArgumentParser(prog="python -m workflow.commands.show", description=__doc__)
+    parser.add_argument("name", help="a block of `tables`, or dataset/defense/seed/attack")
+    try:
+        print(show(params.load(), parser.parse_args().name))
+    except UserError as error:
+        sys.exit(f"show: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Tell one engine what the other has finished.
+
+    python workflow/sync.py dvc         after snakemake, which does it by itself at the end of a run
+    python workflow/sync.py snakemake   after dvc repro, pull or checkout
+
+Both know a finished job by records of their own, dvc.lock and .snakemake/metadata. Each direction writes the other's
+records only where the work is proven finished: Snakemake has nothing left to do, or `dvc status` is clean. A file that
+is neither what its job wrote (logs/provenance) nor what dvc.lock names was edited by hand and is never handed over.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+LOCK = Path("dvc.lock")
+SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's records agree with
+PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
+MADE = ("data", "models", "results", "reports")  # what jobs write to
+COPIES = ("_code@", "_keys@")  # in the names of small stages that only dvc.yaml has
+STAGES = (
+    "prepare",
+    "validate",
+    "train",
+    "evaluate",
+    "attack",
+    "visualize",
+    "report",
+)  # each before what follows from it
+NOTHING_TO_DO = "Nothing to be done"
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """A command of this environment, its output captured.
+
+    Raises:
+        SystemExit: the command fails; shows its last line.
+    """
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        sys.exit(f"sync: {' '.join(command[:2])} failed: {said[-1] if said else 'no message'}")
+    return done
+
+
+def fingerprint() -> str:
+    """SHA-256 of dvc.lock; "" where DVC has recorded nothing."""
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else ""
+
+
+def remember() -> None:
+    """Note that Snakemake's records agree with dvc.lock as it is now."""
+    SEEN.parent.mkdir(exist_ok=True)
+    SEEN.write_text(fingerprint())
+
+
+def is_seen() -> bool:
+    """Whether Snakemake's records agree with dvc.lock: it made them, was told, or DVC has none."""
+    return not LOCK.exists() or (SEEN.exists() and SEEN.read_text() == fingerprint())
+
+
+def changed_stages() -> dict[str, list[object]]:
+    """Stages whose files or parameters differ from dvc.lock, by name, as `dvc status` reports them."""
+    status: dict[str, list[object]] = json.loads(run("dvc", "status", "--json").stdout or "{}")
+    return status
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def written(record: Path) -> dict[str, str]:
+    """SHA-256 of each output of one job by its path; empty where the record is missing or damaged."""
+    try:
+        outputs: dict[str, str] = json.loads(record.read_text())["outputs"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return outputs
+
+
+def differs(record: Path) -> Iterator[Path]:
+    """Outputs of one job that exist and are not what its provenance record says."""
+    for path, sha256 in ((Path(name), sha256) for name, sha256 in written(record).items()):
+        if path.exists() and digest(path, "sha256") != sha256:
+            yield path
+
+
+def locked() -> str:
+    """All MD5 hashes that dvc.lock names, those of files inside its folders included, somewhere in a text."""
+    text = LOCK.read_text() if LOCK.exists() else ""
+    folders = re.findall(r"md5: (\w\w)(\w+\.dir)", text)
+    annotations = (Path(".dvc") / "cache" / "files" / "md5" / first / rest for first, rest in folders)
+    return text + "".join(path.read_text() for path in annotations if path.exists())
+
+
+def edited() -> list[Path]:
+    """Outputs changed since their job wrote them and not by DVC: what a hand has edited.
+
+    Only files younger than their record are read, so that looking costs next to nothing.
+    """
+    found = []
+    for record in sorted(PROVENANCE.glob("*/*.json")):
+        age = record.stat().st_mtime
+        if any(os.path.exists(name) and os.path.getmtime(name) > age for name in written(record)):
+            changed = [path for path in differs(record) if digest(path, "md5") not in locked()]
+            found += changed
+            if not changed:
+                os.utime(record)  # looked at: next time its files are older
+    return found
+
+
+def refuse_edited(paths: list[Path]) -> None:
+    """Say which file was edited by hand and the way out.
+
+    Raises:
+        SystemExit: there is one.
+    """
+    if paths:
+        more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+        sys.exit(
+            f"{min(paths)}{more}: not what its job wrote, so it was edited by hand; "
+            f"move it away, then `dvc checkout` or `snakemake --cores 1 {min(paths)}` brings the original back"
+        )
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Keep DVC away from what jobs write while the block runs, by DVC's own lock file, which names this process.
+
+    A killed process leaves an entry behind that DVC removes by itself. Without DVC in this folder nothing is locked.
+
+    Raises:
+        SystemExit: DVC is at work here.
+    """
+    if not Path(".dvc").is_dir():
+        yield
+        return
+    from dvc.fs import localfs
+    from dvc.lock import LockError
+    from dvc.rwlock import rwlock
+
+    temporary = Path(".dvc") / "tmp"
+    temporary.mkdir(exist_ok=True)
+    with ExitStack() as held:
+        try:
+            made = [os.path.abspath(name) for name in MADE]
+            held.enter_context(rwlock(str(temporary), localfs, "snakemake", [], made, False))
+        except LockError as error:
+            who = next((line.strip() for line in str(error).splitlines() if "PID" in line), "a dvc command")
+            sys.exit(f"dvc is at work in this folder: {who}; start snakemake when it has ended")
+        yield
+
+
+def is_copy(name: str) -> bool:
+    """Whether a DVC stage only copies what a block names to a place of the block's own."""
+    return any(part in name for part in COPIES)
+
+
+def upstream(name: str) -> int:
+    """Where a DVC stage stands in the graph: of several that changed, the first is the cause."""
+    stage = name.partition("@")[0]
+    return STAGES.index(stage) if stage in STAGES else -1
+
+
+def to_dvc() -> str:
+    """Commit what Snakemake finished to dvc.lock; what happened, in one line.
+
+    Raises:
+        SystemExit: a file to be committed is not what its job wrote.
+    """
+    plan = run("snakemake", "--dry-run", "--cores", "1")
+    if NOTHING_TO_DO not in plan.stdout + plan.stderr:
+        return "dvc.lock is left as it is: snakemake has jobs left to do"
+    changed = changed_stages()
+    copies = [name for name in changed if is_copy(name)]
+    finished = [name for name in changed if not is_copy(name) and not name.endswith(".dvc")]
+    records = [
+        PROVENANCE / stage / f"{words or 'all'}.json" for stage, _, words in (n.partition("@") for n in finished)
+    ]
+    if unknown := [record for record in records if not written(record)]:
+        sys.exit(f"sync: {min(unknown)}: missing, so nobody knows what that job wrote; run `snakemake -F`")
+    refuse_edited([path for record in records for path in differs(record)])
+    if copies:
+        run("dvc", "repro", "--quiet", *copies)
+    if changed:  # all stages at once, because DVC reads everything anew for each one named
+        run("dvc", "commit", "--force", "--quiet", "dvc.yaml")
+    remember()
+    return f"dvc.lock knows all results: {len(finished)} stages committed"
+
+
+def to_snakemake() -> str:
+    """Write Snakemake's records of everything DVC finished; what happened, in one line.
+
+    Raises:
+        SystemExit: a stage's files or parameters differ from dvc.lock.
+    """
+    changed = changed_stages()
+    if changed:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        first = min(changed, key=upstream)
+        sys.exit(f"sync: {first}{more}: not as in dvc.lock; run `dvc repro` or `dvc checkout` first")
+    run("snakemake", "--touch", "--forceall", "--no-hooks", "--cores", "1")
+    remember()
+    return "snakemake knows all results"
+
+
+DIRECTIONS = {"dvc": to_dvc, "snakemake": to_snakemake}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in DIRECTIONS:
+        sys.exit(f"usage: python workflow/sync.py {{{','.join(DIRECTIONS)}}}")
+    print(f"sync: {DIRECTIONS[sys.argv[1]]()}")
