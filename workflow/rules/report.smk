@@ -51,7 +51,7 @@ rule report:
         histories=of_all_models("models", ["history.csv"]),
         pictures=expand("reports/visualize/{dataset}.json", dataset=config["run"]["datasets"]),
         template=expand(
-            "workflow/report/{name}",
+            "stages/reporting/templates/{name}",
             name=["visualize.html.j2", "index.html.j2", "page.css", "page.js", "parts.html.j2", "table.html.j2"],
         ),
         published="workflow/reference/published.csv",
