@@ -101,3 +101,15 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def byte_identical(first, second):
+    """Declared outputs of two projects; both lists and contents must agree."""
+    folders = ("data", "models", "results", "reports")
+    one, two = first.files(*folders), second.files(*folders)
+    for helper in [
+        name for name in (*one, *two) if name.startswith(("data/.code/", "data/.keys/")) or name.endswith(".gitignore")
+    ]:
+        one.pop(helper, None), two.pop(helper, None)
+    assert sorted(one) == sorted(two)
+    return [name for name in one if one[name] != two[name]]

@@ -7,7 +7,7 @@ import pytest
 
 from stages.runtime import params
 from stages.runtime.errors import UserError
-from workflow import ask, plan
+from workflow.commands import compute, plan
 
 LOADED = params.load()
 
@@ -79,11 +79,11 @@ def test_the_plan_lists_every_job_and_then_nothing(tiny):
 
 
 def test_a_table_names_the_files_it_needs():
-    wanted = ask.targets(LOADED, "step_size")
+    wanted = compute.targets(LOADED, "step_size")
     assert len(wanted) == 7 * 5  # gtm in four variants, and benign
     assert "results/digits/ca_tride/0/gtm_exact_fine.json" in wanted
-    assert len(ask.targets(LOADED, "lambda")) == 5 * 10
-    assert ask.targets(LOADED, "digits/act/3/benign") == ["results/digits/act/3/benign.json"]
+    assert len(compute.targets(LOADED, "lambda")) == 5 * 10
+    assert compute.targets(LOADED, "digits/act/3/benign") == ["results/digits/act/3/benign.json"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_table_names_the_files_it_needs():
 )
 def test_a_cell_that_is_not_there_is_refused(name, expected):
     with pytest.raises(UserError, match=None) as caught:
-        ask.targets(LOADED, name)
+        compute.targets(LOADED, name)
     assert expected in str(caught.value)
 
 

@@ -1,12 +1,12 @@
 """Who may import whom, and that each job declares the code it uses."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from imports_world import imports, module_file
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("prepare", "validate", "train", "evaluate", "attack", "visualize", "report")
@@ -21,26 +21,6 @@ PLUMBING = {
     "stages/runtime/checksums.py",
 }
 BLOCK_FOLDERS = ("stages/core/defenses/", "stages/core/attacks/")
-
-
-def imports(path):
-    """Modules that a file imports anywhere, as dotted names."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def module_file(name):
-    """The project file behind a dotted name, or None."""
-    base = ROOT.joinpath(*name.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.exists():
-            return path
-    return None
 
 
 def sources(folder):
