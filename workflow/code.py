@@ -9,6 +9,7 @@ function beside it, leaves the job alone. Comments, docstrings and layout are no
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
@@ -85,7 +86,7 @@ class Reader:
                 self.bound.setdefault(name, []).append(node)
         self.imported = {name: target for node in body for name, target in self.imports(node)}
         self.entries = {
-            f"{name}[{key.value}]": value
+            f"{name}[{key}]": value
             for name in REGISTRIES
             for registry in self.bound.get(name, ())
             for key, value in _entries(registry)
@@ -172,21 +173,22 @@ def _binds(node: ast.AST) -> Iterator[str]:
             yield RUN_ON_IMPORT if inner.name == "*" else inner.asname or inner.name.partition(".")[0]
 
 
-def _entries(node: ast.AST) -> list[tuple[ast.Constant, ast.expr]]:
+def _entries(node: ast.AST) -> list[tuple[str, ast.expr]]:
     """Keys and values of a registry's dict literal; none where it is not one with plain keys."""
-    value = getattr(node, "value", None)
-    if not isinstance(value, ast.Dict) or not all(isinstance(key, ast.Constant) for key in value.keys):
+    literal = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    if not isinstance(literal, ast.Dict):
         return []
-    return [(key, item) for key, item in zip(value.keys, value.values, strict=True) if isinstance(key, ast.Constant)]
+    pairs = zip(literal.keys, literal.values, strict=True)
+    found = [(key.value, value) for key, value in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    return found if len(found) == len(literal.keys) else []
 
 
 def _without_entries(node: ast.AST) -> ast.AST:
     """A registry's statement with an empty dict literal in place of its own."""
-    if not _entries(node):
-        return node
-    target = getattr(node, "target", None) or ast.Tuple(getattr(node, "targets", []), ast.Store())
-    annotation = getattr(node, "annotation", None) or ast.Constant(None)
-    return ast.AnnAssign(target=target, annotation=annotation, value=ast.Dict([], []), simple=1)
+    if isinstance(node, ast.Assign | ast.AnnAssign) and _entries(node):
+        node = copy(node)
+        node.value = ast.Dict([], [])
+    return node
 
 
 @cache
