@@ -7,12 +7,24 @@ hundred attacks that takes longer than anything else DVC does, so stages that na
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 from stages.runtime import artifacts
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
+
+
+def copy_code(out: str, key: str) -> None:
+    """Copy the one file that a block of defenses or attacks names to ``out``.
+
+    Raises:
+        UserError: params.yaml is wrong.
+    """
+    block, (kind, *_) = parameters.lookup(parameters.load(), key), key.split(".")
+    with artifacts.writing(Path(out)) as (draft,):
+        shutil.copyfile(f"stages/core/{kind}/{block['family' if kind == 'attacks' else 'method']}.py", draft)
 
 
 def main(out: str, *keys: str) -> None:
@@ -31,6 +43,6 @@ if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit("usage: python -m workflow.keys <file> <key>...")
     try:
-        main(*sys.argv[1:])
+        copy_code(sys.argv[1], sys.argv[3]) if sys.argv[2] == "--code" else main(*sys.argv[1:])
     except UserError as error:
         sys.exit(f"keys: {error}")

@@ -22,7 +22,7 @@ LOCK = Path("dvc.lock")
 SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's records agree with
 PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
 MADE = ("data", "models", "results", "reports")  # what jobs write to
-COPIES = ("_code@", "_keys@")  # in the names of small stages that only dvc.yaml has
+COPIES = ("_code@", "_keys@", "report_keys")  # in the names of small stages that only dvc.yaml has
 STAGES = (
     "prepare",
     "validate",

@@ -62,8 +62,7 @@ def check_schema(params: Any) -> None:
 
 
 def _remedy(key: str, missing: str) -> str:
-    section, *_, last = key.split(".")
-    if section == "datasets" and last == "training":
+    if key.startswith("datasets.") and key.endswith(".training"):
         return "name a profile, such as {profile: small}, or write all keys"
     if missing in ("method", "attack", "title"):
         return "add it, or name the block that this one `extends`"

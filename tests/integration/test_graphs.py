@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from stages.runtime import params as parameters
 from workflow.sync import is_copy
 
 
@@ -28,15 +28,19 @@ def dvc_jobs(project):
     def is_params(dep):
         return type(dep).__name__ == "ParamsDependency"
 
+    loaded = load_of(project)
     with Repo(str(project.folder)) as repo:
         stages = list(repo.index.stages)
         files, keys = {}, {}  # by copy
         for stage in filter(lambda stage: is_copy(stage.name), stages):
             (out,) = names(stage.outs)
-            files[out] = names(dep for dep in stage.deps if not is_params(dep))
-            keys[out] = [key for dep in stage.deps if is_params(dep) for key in dep.params]
-            if keys[out]:
-                assert stage.cmd.split() == ["python", "-m", "workflow.keys", out, *keys[out]]
+            head, named, given = stage.cmd.split()[:3], stage.cmd.split()[3], stage.cmd.split()[4:]
+            assert (head, named) == (["python", "-m", "workflow.keys"], out)
+            files[out], keys[out] = [], given
+            if given[0] == "--code":
+                block, (kind, *_) = parameters.lookup(loaded, given[1]), given[1].split(".")
+                method = block["family" if kind == "attacks" else "method"]
+                files[out], keys[out] = [f"stages/core/{kind}/{method}.py"], []
         jobs = {}
         for stage in filter(lambda stage: not is_copy(stage.name), stages):
             inputs = names(dep for dep in stage.deps if not is_params(dep))
@@ -47,6 +51,11 @@ def dvc_jobs(project):
                 "params": sorted(params + [key for path in inputs for key in keys.get(path, [])]),
             }
     return jobs
+
+
+def load_of(project):
+    """The project's parameters, all blocks written out."""
+    return parameters.load(project.folder / "params.yaml")
 
 
 def listed(jobs, params):
@@ -107,7 +116,7 @@ def graph(project):
 @pytest.mark.parametrize("change", [lambda params: None, enlarge], ids=["default", "large"])
 def test_both_graphs_are_the_same(graph, change):
     graph.edit(change)
-    params = yaml.safe_load((graph.folder / "params.yaml").read_text())
+    params = load_of(graph)
     snakemake, dvc = grouped(snakemake_jobs(graph)), listed(dvc_jobs(graph), params)
     assert sorted(snakemake) == sorted(dvc)
     for command, job in snakemake.items():

@@ -12,8 +12,11 @@ try:
     on_disk = parameters.load()
 except UserError as error:
     sys.exit(str(error))
-if config != on_disk:
+if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
+# From here on all blocks are written out, those of papers too.
+config.clear()
+config.update(on_disk)
 
 # Without records of what DVC made, Snakemake would take results as current whatever changed since.
 if Path("models").exists() and not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):

@@ -28,7 +28,7 @@ rule visualize:
     output:
         "reports/visualize/{dataset}.json",
     params:
-        depends=depends("datasets.{dataset}.crop", "gallery", "run"),
+        depends=depends("datasets.{dataset}.crop", "visualize", "run"),
     resources:
         **asks("visualize"),
     log:
@@ -54,7 +54,7 @@ rule report:
             "workflow/report/{name}",
             name=["visualize.html.j2", "index.html.j2", "page.css", "page.js", "parts.html.j2", "table.html.j2"],
         ),
-        published="workflow/reference/published.csv",
+        published=[str(path) for path in sorted(Path("workflow/papers").glob("*/published.csv"))],
         code=[
             "stages/report.py",
             "stages/reporting/verdicts.py",
@@ -87,7 +87,7 @@ rule report:
             category="Tables",
         ),
     params:
-        depends=depends("attacks", "datasets", "defenses", "gallery", "run", "tables"),
+        depends=depends("attacks", "datasets", "defenses", "visualize", "run", "tables"),
     resources:
         **asks("report"),
     log:
