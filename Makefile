@@ -97,4 +97,4 @@ lint: $(STAMP)  ## ruff and mypy
 	$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
 
 clean:  ## remove results, not data and not the environment
-	rm -rf models results reports logs export report.zip
+	rm -rf recipes models results reports logs export report.zip

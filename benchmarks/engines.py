@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from workflow.sync import is_copy
+from workflow.sync import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "dvc.yaml", ".dvcignore", "params.yaml", "profiles", "workflow", "stages", "data/raw")
@@ -68,11 +68,10 @@ def finish(folder: Path) -> int:
         path = folder / line.split("\t")[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("made\n")
-    stages = run(folder, "dvc", "stage", "list", "--name-only").split()
-    run(folder, "dvc", "repro", "--quiet", *filter(is_copy, stages))
+    run(folder, "workflow.recipes")
     run(folder, "dvc", "commit", "--force", "--quiet")
     run(folder, "workflow.sync", "snakemake")
-    return sum(not is_copy(name) for name in stages)
+    return sum(name != RECIPES for name in run(folder, "dvc", "stage", "list", "--name-only").split())
 
 
 def seconds(folder: Path, *command: str) -> tuple[float, float, str]:
@@ -121,7 +120,12 @@ def main() -> None:
         model = ("digits", "vanilla", "0")
         attacks = yaml.safe_load((folder / "params.yaml").read_text())["run"]["attacks"]
         first = (("prepare", "digits"), ("validate", "digits"), ("train", *model), ("evaluate", *model))
-        for words in (*first, *(("attack", *model, attack) for attack in attacks), ("gallery", "digits"), ("report",)):
+        for words in (
+            *first,
+            *(("attack", *model, attack) for attack in attacks),
+            ("visualize", "digits"),
+            ("report",),
+        ):
             print(f"| {' '.join(words)} | {until_first_line(folder, *words):.1f} |", flush=True)
 
 

@@ -14,10 +14,7 @@ STAGES = ("prepare", "validate", "train", "evaluate", "attack", "visualize", "re
 # would retrain everything: a change of theirs that is meant to alter results needs `snakemake --forceall`.
 PLUMBING = {
     "stages/runtime/artifacts.py",
-    "stages/runtime/blocks.py",
-    "stages/runtime/checks.py",
     "stages/runtime/cli.py",
-    "stages/runtime/documents.py",
     "stages/runtime/errors.py",
     "stages/runtime/params.py",
     "stages/runtime/registries.py",
