@@ -32,7 +32,7 @@ def visualize(params: Params, dataset: str) -> list[Path]:
     from stages.models.embeddings import read_examples, read_gallery
     from stages.reporting import thumbnails
 
-    run, wanted, crop = params["run"], params["gallery"], dataset_block(params, dataset)["crop"]
+    run, wanted, crop = params["run"], params["visualize"], dataset_block(params, dataset)["crop"]
     seed, test = run["seeds"][0], load_split(dataset, "test")
     names = artifacts.data_dir(dataset) / "manifest.parquet"
     order = drawn_order(test.image_ids)

@@ -9,9 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+from stages.runtime.params import load
+
 COMMAND = re.compile(r"python -m stages\.\w+(?: (?!2>)[a-z0-9_]+)*")
 ATTACKS = ("es", "qa_plus")
 REPORT = {"visualize digits", "report"}
+
+
+def only_main(params):
+    """No papers, and of their tables the main one."""
+    loaded = load(Path(__file__).resolve().parents[1] / "params.yaml")
+    params |= {"papers": [], "tables": {"main": loaded["tables"]["main"]}}
 
 
 def smallest(params):
@@ -20,7 +28,7 @@ def smallest(params):
     for block in params["attacks"].values():
         block["steps"] = 1
     params["datasets"]["digits"]["training"] |= {"epochs": 1, "evaluate_every": 1}
-    params["tables"] = {"main": params["tables"]["main"]}
+    only_main(params)
 
 
 def as_study(project):

@@ -64,7 +64,7 @@ def visualize(params: Params, dataset: str) -> Values:
     """Values that the pictures of a dataset depend on, and what its networks are made of."""
     networks = [network(params, dataset, defense) for defense in params["run"]["defenses"]]
     found = {key: value for values in networks for key, value in values.items()}
-    return found | of_dataset(params, dataset, "crop") | {key: params[key] for key in ("gallery", "run")}
+    return found | of_dataset(params, dataset, "crop") | {key: params[key] for key in ("visualize", "run")}
 
 
 def report(params: Params) -> Values:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from stages.runtime.params import load
 from workflow.sync import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def graph(project):
 @pytest.mark.parametrize("change", [lambda params: None, enlarge], ids=["default", "large"])
 def test_both_graphs_are_the_same(graph, change):
     graph.edit(change)
-    params = yaml.safe_load((graph.folder / "params.yaml").read_text())
+    params = load(graph.folder / "params.yaml")
     snakemake, dvc = grouped(snakemake_jobs(graph)), listed(dvc_jobs(graph), params)
     assert sorted(snakemake) == sorted(dvc)
     for command, job in snakemake.items():
@@ -197,7 +197,7 @@ def add_dataset(graph):
 
 
 def add_table(graph):
-    graph.edit(lambda params: params["tables"].update(mine=params["tables"]["main"]))
+    graph.edit(lambda params: params["tables"].update(mine={"extends": "main"}))
 
 
 def add_comments(graph):

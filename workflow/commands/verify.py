@@ -72,7 +72,7 @@ def study() -> str:
     params = parameters.load()
     run = params["run"]
     blocks = {kind: {name: params[kind][name] for name in run[kind]} for kind in ("datasets", "defenses", "attacks")}
-    used = [run, blocks, params["gallery"], params["tables"]]
+    used = [run, blocks, params["visualize"], params["tables"]]
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,8 +3,6 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import yaml
-
 from stages.runtime import artifacts
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
@@ -14,7 +12,7 @@ try:
     study = parameters.load()
 except UserError as error:
     sys.exit(str(error))
-if config != yaml.safe_load(Path(parameters.FILE).read_text(encoding="utf-8")):
+if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
 # Without records of what DVC made, Snakemake would take results as current whatever changed since.
