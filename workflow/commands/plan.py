@@ -40,9 +40,16 @@ def jobs() -> list[tuple[str, tuple[str, ...]]]:
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--printshellcmds"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError((done.stderr.strip() or done.stdout.strip() or "snakemake failed").splitlines()[-1])
+        raise UserError(refusal(done))
     found = {(stage, tuple(words.split())) for stage, words in JOB.findall(done.stdout + done.stderr)}
     return sorted(found)
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Why Snakemake failed, in one line: its last on stderr, or the first of a dry run's report on stdout."""
+    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("Using ")]
+    told = [line for line in done.stdout.splitlines() if "Exception" in line or "Error" in line]
+    return (lines[-1:] or told[:1] or ["snakemake failed; run `snakemake -n` to see why"])[0]
 
 
 def measured(stage: str, words: tuple[str, ...]) -> float | None:

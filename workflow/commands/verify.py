@@ -24,6 +24,7 @@ from typing import Any
 from stages.runtime import params as parameters
 from stages.runtime.artifacts import sha256, writing
 from stages.runtime.errors import UserError
+from workflow.commands.plan import refusal
 
 RECORD = Path("workflow") / "reference" / "digests.json"
 PARTS = ("Snakefile", "params.yaml", "profiles", "workflow", "stages", "data/raw")
@@ -116,7 +117,7 @@ def run_anew(folder: Path, cores: str) -> None:
     command = [sys.executable, "-m", "snakemake", "--cores", cores, "--no-hooks", "--quiet", "rules", "host"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError((done.stderr.strip() or done.stdout.strip() or "snakemake failed").splitlines()[-1])
+        raise UserError(refusal(done))
 
 
 def compared(made: dict[str, dict[str, str]], recorded: dict[str, dict[str, str]]) -> str:
