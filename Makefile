@@ -27,6 +27,9 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
 
+coverage: $(STAMP)  ## the quick suite again, with the lines that no test runs
+	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal --cov --cov-report term-missing:skip-covered
+
 test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
 	$(RUN) python -m pytest -m browser -rs
