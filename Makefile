@@ -81,4 +81,4 @@ docs: $(STAMP)  ## the documentation site, into site/; a broken link or a page t
 	$(RUN) mkdocs build --strict --quiet
 
 clean:  ## remove results, not data and not the environment
-	rm -rf models results reports logs export report.zip site
+	rm -rf recipes models results reports logs export report.zip site

@@ -52,8 +52,12 @@ def snakemake_plan(project):
 
 
 def dvc_plan(project):
-    """What differs from dvc.lock and all that depends on it. (`--dry` alone stops at the first changed stage.)"""
-    changed = list(json.loads(project.run("dvc", "status", "--json").stdout or "{}"))
+    """What differs from dvc.lock and all that depends on it. (`--dry` alone stops at the first changed stage.)
+
+    The recipes, on which all else depends, are written first, as `dvc repro` does.
+    """
+    project.run(sys.executable, "-m", "workflow.recipes")
+    changed = set(json.loads(project.run("dvc", "status", "--json").stdout or "{}")) - {"recipes"}
     if not changed:
         return set()
     done = project.run("dvc", "repro", "--dry", "--force", "--downstream", *changed)
