@@ -73,7 +73,7 @@ def dvc_plan(project):
 
 
 def sync(project, direction, check=True):
-    return project.run(sys.executable, "workflow/sync.py", direction, check=check)
+    return project.run(sys.executable, "-m", "workflow", "sync", direction, check=check)
 
 
 def both_plan(project, expected):

@@ -1,7 +1,7 @@
 """Tell one engine what the other has finished.
 
-    python workflow/sync.py dvc         after snakemake, which does it by itself at the end of a run
-    python workflow/sync.py snakemake   after dvc repro, pull or checkout
+    ca-tride sync dvc         after snakemake, which does it by itself at the end of a run
+    ca-tride sync snakemake   after dvc repro, pull or checkout
 
 Both know a finished job by records of their own, dvc.lock and .snakemake/metadata. Each direction writes the other's
 records only where the work is proven finished: Snakemake has nothing left to do, or `dvc status` is clean. A file that
@@ -206,8 +206,3 @@ def to_snakemake() -> str:
 
 
 DIRECTIONS = {"dvc": to_dvc, "snakemake": to_snakemake}
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in DIRECTIONS:
-        sys.exit(f"usage: python workflow/sync.py {{{','.join(DIRECTIONS)}}}")
-    print(f"sync: {DIRECTIONS[sys.argv[1]]()}")

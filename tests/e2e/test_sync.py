@@ -65,7 +65,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
     asked = fresh.run("snakemake", "--cores", "1", check=False)
     assert asked.returncode == 1
     assert "dvc.lock: not what Snakemake last saw" in asked.stdout + asked.stderr
-    assert "run `python workflow/sync.py snakemake` first" in asked.stdout + asked.stderr
+    assert "run `ca-tride sync snakemake` first" in asked.stdout + asked.stderr
     sync(fresh, "snakemake")
     both_plan(fresh, set())
     assert fresh.files("models", "results", "reports") == study.files("models", "results", "reports")
@@ -75,7 +75,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
 def test_after_dvc_snakemake_runs_nothing_and_notices_edits(study):
     study.run("dvc", "repro", "-q")
     asked = study.run("snakemake", "--cores", "1", check=False)
-    assert "run `python workflow/sync.py snakemake` first" in asked.stdout + asked.stderr
+    assert "run `ca-tride sync snakemake` first" in asked.stdout + asked.stderr
     assert "snakemake knows all results" in sync(study, "snakemake").stdout
     both_plan(study, set())
     study.edit(lambda p: p["defenses"]["act"]["options"].update(steps=4))

@@ -19,7 +19,7 @@ if config != parameters.read():
 if Path("models").exists() and not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
     sys.exit(
         "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
-        "run `python workflow/sync.py snakemake` first, or add --forceall to compute everything anew"
+        "run `ca-tride sync snakemake` first, or add --forceall to compute everything anew"
     )
 if workflow.is_main_process:
     sync.refuse_edited(sync.edited())
