@@ -16,7 +16,10 @@ from stages.runtime.errors import Fault, UserError, choose
 Params = dict[str, Any]
 FILE = "params.yaml"
 PAPERS = Path(__file__).parents[2] / "workflow" / "papers"
-PAPER_FILES = {"blocks.yaml": ("bases", "datasets", "training", "defenses", "attacks"), "tables.yaml": ("bases", "tables")}
+PAPER_FILES = {
+    "blocks.yaml": ("bases", "datasets", "training", "defenses", "attacks"),
+    "tables.yaml": ("bases", "tables"),
+}
 RENAMED = {"gallery": "visualize"}  # keys at the top, as older files have them
 
 
