@@ -24,7 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from stages.runtime import params as parameters
-from stages.runtime.artifacts import sha256, writing
+from stages.runtime.artifacts import writing
+from stages.runtime.checksums import sha256
 from stages.runtime.errors import UserError
 
 RECORD = Path("workflow") / "reference" / "digests.json"
