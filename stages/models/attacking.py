@@ -110,21 +110,21 @@ def attack_batch(
     return columns, result.images.cpu()
 
 
-def summary(table: pd.DataFrame) -> dict[str, object]:
-    """Means over queries before and after, and the checks that the attack attacked.
+def metrics_of(table: pd.DataFrame) -> list[str]:
+    """Names of what an attack measures, from its per-query values."""
+    measured = [name.removesuffix("_after") for name in map(str, table) if name.endswith("_after")]
+    return [name for name in measured if name != "objective"]
+
+
+def checks_of(table: pd.DataFrame) -> dict[str, float]:
+    """The checks that an attack attacked.
 
     ``zero_gradients``: share of pixels and steps without gradient; ``largest_change``: L-infinity norm over all images;
     ``improved``: share of queries whose objective ended lower; ``stuck``: share of queries with mostly zero gradients
     that did not improve.
     """
-    measured = [name.removesuffix("_after") for name in map(str, table) if name.endswith("_after")]
-    metrics = {
-        name: {"before": float(table[f"{name}_before"].mean()), "after": float(table[f"{name}_after"].mean())}
-        for name in measured
-        if name != "objective"
-    }
     improved = table["objective_after"] < table["objective_before"]
-    checks = {
+    return {
         "zero_gradients": float(table["zero_gradients"].mean()),
         "largest_change": float(table["largest_change"].max()),
         "improved": float(improved.mean()),
@@ -132,7 +132,15 @@ def summary(table: pd.DataFrame) -> dict[str, object]:
         "objective_before": float(table["objective_before"].mean()),
         "objective_after": float(table["objective_after"].mean()),
     }
-    return {"metrics": metrics, "checks": checks, "queries": len(table)}
+
+
+def summary(table: pd.DataFrame) -> dict[str, object]:
+    """Means over queries before and after the attack, and its checks."""
+    metrics = {
+        name: {when: float(table[f"{name}_{when}"].mean()) for when in ("before", "after")}
+        for name in metrics_of(table)
+    }
+    return {"metrics": metrics, "checks": checks_of(table), "queries": len(table)}
 
 
 def write(

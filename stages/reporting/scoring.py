@@ -61,11 +61,11 @@ def scored(after: dict[str, Value], before: dict[str, Value], spread: float, col
     """``after`` with the scores that can be computed from it; values are numbers, or arrays of resampled means."""
     if not all(name in after for name in SUB_SCORES):
         return after
-    scores = {"ers": ers(after)}
+    found = {"ers": ers(after)}
     if all(name in after for name in EXACT.values()):
-        scores["ers_exact"] = ers(after | {plain: after[exact] for plain, exact in EXACT.items()})
+        found["ers_exact"] = ers(after | {plain: after[exact] for plain, exact in EXACT.items()})
     half_after, half_before = (
         values | {name: values[f"{name}_ties_half"] for name in RANKED} for values in (after, before)
     )
-    scores["ars_reconstructed"] = ars_reconstructed(half_after, half_before, spread=spread, collapsed=collapsed)
-    return after | scores
+    found["ars_reconstructed"] = ars_reconstructed(half_after, half_before, spread=spread, collapsed=collapsed)
+    return after | found

@@ -10,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.reporting import pictures
 from stages.core.seeding import EXAMPLES, drawn_order
 from stages.models import checkpoints
-from stages.reporting import thumbnails
+from stages.reporting import pictures, thumbnails
 
 
 def decoded(address):

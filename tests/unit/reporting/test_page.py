@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.reporting import outputs
 from stages.core.scores import SUB_SCORES
-from stages.reporting import figures, page, published
+from stages.reporting import figures, outputs, page, published
 from stages.reporting.results import Model, estimated, lead
 from stages.reporting.rows import table_rows
 from stages.reporting.verdicts import tally
