@@ -1,5 +1,6 @@
 """What is installed without the repository works: code, schema, templates and published values are in the wheel."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -47,18 +48,18 @@ def test_stages_run_in_a_folder_of_their_own(installed, project, tmp_path_factor
     shutil.copy(project.folder / "params.yaml", place)
     shutil.copytree(project.folder / "data", place / "data")
 
-    def run(*words):
-        command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); "
-                   "import runpy; runpy.run_module(sys.argv[1], run_name='__main__', alter_sys=True)"]  # fmt: skip
-        done = subprocess.run([*command, *words], cwd=place, capture_output=True, text=True, check=False)
+    def run(stage, *words):
+        command = [sys.executable, "-m", f"stages.{stage}", *words]
+        environment = os.environ | {"PYTHONPATH": str(installed)}
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "usage: python -m stages.report" in run("stages.report", "--help")
-    run("stages.prepare", "digits")
-    run("stages.validate", "digits")
-    run("stages.train", "digits", "vanilla", "0")
-    run("stages.evaluate", "digits", "vanilla", "0")
-    run("stages.attack", "digits", "vanilla", "0", "es")
-    run("stages.report")
+    assert "usage: python -m stages.report" in run("report", "--help")
+    run("prepare", "digits")
+    run("validate", "digits")
+    run("train", "digits", "vanilla", "0")
+    run("evaluate", "digits", "vanilla", "0")
+    run("attack", "digits", "vanilla", "0", "es")
+    run("report")
     assert "R@1" in (place / "reports/index.html").read_text()
