@@ -107,11 +107,10 @@ def standing(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> d
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
     """The first row by a score and the second; ``sure`` where the interval of their difference is above zero."""
-    scored = [row for row in rows if row.cells.get(metric) is not None and row.mark != "collapsed"]
-    ranked = sorted(scored, key=lambda row: -row.cells[metric].mean)
-    if not ranked:
+    scored = [(cell.mean, row) for row in rows if (cell := row.cells.get(metric)) and row.mark != "collapsed"]
+    if not scored:
         return None
-    first, *others = ranked
+    first, *others = (row for _, row in sorted(scored, key=lambda pair: -pair[0]))
     gap = lead(models[first.defense], models[others[0].defense], metric) if others else None
     return {
         "metric": metric,
