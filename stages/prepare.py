@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -11,75 +13,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.io import artifacts, cli, seals
-from stages.io.errors import UserError, reason
+from stages.io import artifacts, cli, originals, seals
+from stages.io.decoding import channels_of, decoded
+from stages.io.errors import UserError, printable
 from stages.io.params import FILE, Params
 from stages.io.params import dataset as dataset_block
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL import Image
-
     from stages.io.listings import Item
-
-CHUNK = 256  # images decoded before they are written: bounds memory whatever the size of the dataset
-GREY = {"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "F"}
-
-
-def channels_of(items: list[Item]) -> int:
-    """1 where every image is grey, else 3; reads headers only.
-
-    Raises:
-        UserError: a file is not an image.
-    """
-    for item in items:
-        with opened(item) as image:
-            if image.mode not in GREY:
-                return 3
-    return 1
-
-
-@contextmanager
-def opened(item: Item) -> Iterator[Image.Image]:
-    """Open one image, and name it in what goes wrong with it.
-
-    Raises:
-        UserError: the file cannot be decoded to the end.
-    """
-    try:
-        with item.open() as image:
-            yield image
-    except Exception as error:  # besides its own errors, Pillow lets through what Python says of damaged headers
-        raise UserError(
-            f"{item.source_path}: cannot be decoded ({reason(error)}); replace or remove the file"
-        ) from None
-
-
-def decode(item: Item, side: int, channels: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Decode one image as people see it to uint8 (side, side, channels); also its stored (width, height).
-
-    Upright, transparent parts on white, 16-bit grey scaled to 8 bits, then resized with bilinear interpolation
-    without keeping the aspect ratio (method.md 1.2).
-
-    Raises:
-        UserError: the file cannot be decoded to the end.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    with opened(item) as original:
-        size = original.size
-        image = ImageOps.exif_transpose(original)
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image, dtype=np.uint16) // 257).astype(np.uint8))
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        image = image.convert("L" if channels == 1 else "RGB")
-        resized = image.resize((side, side), Image.Resampling.BILINEAR) if image.size != (side, side) else image
-        pixels = np.asarray(resized, dtype=np.uint8)
-    return pixels.reshape(side, side, channels), size
 
 
 def chosen(items: list[Item], split: dict[str, int], key: str) -> list[tuple[Item, int, str]]:
@@ -89,7 +30,7 @@ def chosen(items: list[Item], split: dict[str, int], key: str) -> list[tuple[Ite
     test; ``images_per_class`` keeps the first so many images of each, by id. ``key`` is its name for messages.
 
     Raises:
-        UserError: there are fewer classes than asked for.
+        UserError: there are fewer classes than asked for, or one lies in a folder for the other split.
     """
     classes = [list(members) for _, members in groupby(sorted(items, key=itemgetter(1, 0)), key=itemgetter(1))]
     train, test = split["train"], split["test"]
@@ -97,20 +38,19 @@ def chosen(items: list[Item], split: dict[str, int], key: str) -> list[tuple[Ite
         raise UserError(f"{FILE}: {key}: {train} + {test} classes asked for, {len(classes)} are there; lower one")
     kept = [(members, "train") for members in classes[:train]]
     kept += [(members, "test") for members in classes[len(classes) - test :]]
+    astray = [(members[0], part) for members, part in kept if members[0].part not in ("", part)]
+    if astray:
+        item, part = astray[0]
+        counts = Counter(members[0].part for members in classes)
+        raise UserError(
+            f"{FILE}: {key}: {item.source_path} is of a class that would {part}; "
+            f"write {{train: {counts['train']}, test: {counts['test']}}} for the split that the folders make"
+        )
     return [
         (item, label, part)
         for label, (members, part) in enumerate(kept)
         for item in members[: split.get("images_per_class")]
     ]
-
-
-def decoded(items: list[Item], side: int, channels: int) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int]]]:
-    """``decode`` over many images in order, on several threads (Pillow lets go of Python's lock), some at a time."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(cli.workers()) as pool:
-        for start in range(0, len(items), CHUNK):
-            yield from pool.map(lambda item: decode(item, side, channels), items[start : start + CHUNK])
 
 
 @contextmanager
@@ -137,14 +77,15 @@ def store(images_path: Path, shape: tuple[int, ...], items: list[Item], label: s
     """Decode images into an array file of a shape (N, side, side, channels); what the manifest says of each."""
     import numpy as np
 
-    facts = []
+    facts, several = [], []
     with images_path.open("wb") as file:
         # Plain writes, because a full disk kills a process that writes through a memory map.
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         images = cli.progress(decoded(items, shape[1], shape[3]), total=len(items), label=label)
-        for item, (pixels, (width, height)) in zip(items, images, strict=True):
+        for item, (pixels, (width, height), frames) in zip(items, images, strict=True):
             stored = pixels.tobytes()
             file.write(stored)
+            several += [item.source_path] if frames > 1 else []
             facts.append(
                 {
                     "image_id": item.image_id,
@@ -155,7 +96,30 @@ def store(images_path: Path, shape: tuple[int, ...], items: list[Item], label: s
                     "sha256": hashlib.sha256(stored).hexdigest(),
                 }
             )
+    if several:
+        warn(
+            f"{len(several)} files are animated or have pages, such as {several[0]}; the first picture of each is taken"
+        )
     return facts
+
+
+def warn(text: str) -> None:
+    """Say what a user would want to know of data that is prepared all the same."""
+    cli.log.warning("warning: %s", printable(text))
+
+
+def require_followed(raw: Path) -> None:
+    """Refuse links that DVC would not follow: under it, a change behind them would go unnoticed.
+
+    Raises:
+        UserError: DVC runs this, and ``raw`` holds a link to a folder.
+    """
+    link = originals.linked_folder(raw) if "DVC_STAGE" in os.environ else None
+    if link:
+        raise UserError(
+            f"{link.relative_to(raw)}: a link to a folder, into which DVC does not look; copy the folder there, run "
+            f"`snakemake`, which follows links, or make {raw} itself the only link"
+        )
 
 
 def check_raw(raw: Path, sources: list[dict[str, str]], dataset: str) -> None:
@@ -166,8 +130,7 @@ def check_raw(raw: Path, sources: list[dict[str, str]], dataset: str) -> None:
     """
     from stages.io.download import file_name, verify
 
-    there = raw.is_dir() and any(path.name != "README.md" and path.suffix != ".dvc" for path in raw.glob("[!.]*"))
-    if not there:
+    if next(originals.files(raw), None) is None:
         raise UserError(f"{raw}: empty; run `python -m stages.fetch {dataset}` or put the original files there")
     for source in sources:
         path = raw / file_name(source)
@@ -194,15 +157,21 @@ def prepare(params: Params, dataset: str) -> list[Path]:
     if "fetch" in block:
         check_raw(raw, block["fetch"], dataset)
     outputs = (folder / "images.npy", folder / "manifest.parquet")
+    with located(raw):
+        originals.require_reachable(raw)
+        require_followed(raw)
     with (
         warnings.catch_warnings(),
-        unpacked(raw, beside=folder / "raw") as originals,
+        unpacked(raw, beside=folder / "raw") as place,
         artifacts.writing(*outputs) as (images_path, manifest_path),
     ):
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow itself refuses twice that size only
         with located(raw):
-            items = READERS[block["reader"]](originals)
+            items = READERS[block["reader"]](place)
             channels = channels_of(items)
+            used = [item.file for item in items if item.file]
+            if left := originals.left_out(place, used, with_lists=block["reader"] != "folder"):
+                warn(f"{raw}: {left}")
         rows = chosen(items, block["split"], f"datasets.{dataset}.split")
         cli.log.info("read lists of %d images of %s, %d take part", len(items), dataset, len(rows))
         shape = (len(rows), block["side"], block["side"], channels)

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from stages.io import artifacts
+from stages.io import originals as data_files
 from stages.io import params as parameters
 from stages.io.errors import UserError
 from workflow import handover
@@ -49,12 +50,19 @@ def threads(wildcards):
 
 
 def originals(wildcards):
-    """What was put into data/raw/<dataset>: the folders, whose times tell of added and removed images, and the files
-    beside them. Where it is missing, the stage itself says what to do."""
-    raw = Path("data/raw") / wildcards.dataset
-    folders = [path for path in raw.glob("**/") if not path.name.startswith(".")]
-    files = [path for path in raw.glob("[!.]*") if path.is_file() and path.name != "README.md"]
-    return sorted(str(path) for path in {*folders, *files} if path.suffix != ".dvc")
+    """The folder of what was put into data/raw/<dataset>, its time of no account: `contents_of_originals` tells more.
+    Where it is missing, the stage itself says what to do."""
+    raw = artifacts.raw_dir(wildcards.dataset)
+    return [ancient(str(raw))] if raw.exists() else []
+
+
+def contents_of_originals(wildcards):
+    """A fingerprint of what lies there, links followed. As files of its own, Snakemake would take braces in a name for
+    a wildcard, and could not see into a folder behind a link."""
+    try:
+        return data_files.fingerprint(artifacts.raw_dir(wildcards.dataset))
+    except OSError:  # not to be read; the stage says so
+        return ""
 
 
 def defense_code(wildcards):

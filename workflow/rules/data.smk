@@ -8,9 +8,13 @@ rule prepare:
         code=[
             "stages/prepare.py",
             "stages/io/archives.py",
+            "stages/io/cars.py",
+            "stages/io/decoding.py",
             "stages/io/download.py",
+            "stages/io/folders.py",
             "stages/io/listings.py",
             "stages/io/matlab.py",
+            "stages/io/originals.py",
             "stages/io/readers.py",
         ],
     output:
@@ -18,6 +22,7 @@ rule prepare:
         manifest="data/{dataset}/manifest.parquet",
     params:
         depends=depends("datasets.{dataset}.reader", "datasets.{dataset}.side", "datasets.{dataset}.split"),
+        originals=contents_of_originals,
     threads: 8
     resources:
         **asks("prepare"),
