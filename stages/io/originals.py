@@ -123,7 +123,7 @@ def and_more(found: Collection[object]) -> str:
 
 
 def kind_of(path: Path) -> str:
-    """What a file is by its first bytes: a kind of image, or what often stands in for one; "" where that is not known."""
+    """What a file is by its first bytes: a kind of image or what stands in for one; "" where that is not known."""
     try:
         with path.open("rb") as file:
             head = file.read(256)
