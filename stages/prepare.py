@@ -122,7 +122,7 @@ def require_followed(raw: Path) -> None:
         )
 
 
-def check_raw(raw: Path, sources: list[dict[str, str]], dataset: str) -> None:
+def check_raw(raw: Path, sources: list[dict[str, Any]], dataset: str) -> None:
     """Compare what lies in ``raw`` with the checksums of the dataset's ``fetch`` list.
 
     Raises:
@@ -155,7 +155,7 @@ def prepare(params: Params, dataset: str) -> list[Path]:
 
     block, raw, folder = dataset_block(params, dataset), artifacts.raw_dir(dataset), artifacts.data_dir(dataset)
     if "fetch" in block:
-        check_raw(raw, block["fetch"], dataset)
+        check_raw(raw, [*block["fetch"], *block.get("fetch_instead", [])], dataset)
     outputs = (folder / "images.npy", folder / "manifest.parquet")
     with located(raw):
         originals.require_reachable(raw)

@@ -131,7 +131,9 @@ def test_servers_that_do_not_answer(tmp_path, url):
 
 def test_a_file_got_by_hand_is_verified(tmp_path):
     (tmp_path / "a.tgz").write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"a.tgz: has sha256 .*, expected sha256 .*; delete it and get the original"):
+    with pytest.raises(
+        UserError, match=r"a.tgz: has sha256 .*, expected sha256 .*; put that file there, or .* another name"
+    ):
         download(source("http://127.0.0.1:1/a.tgz"), tmp_path)
 
 

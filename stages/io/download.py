@@ -1,6 +1,7 @@
 """Downloads: resumed where they broke off, verified before they get their name."""
 
 import hashlib
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,52 +12,79 @@ from urllib3.exceptions import HTTPError
 
 from stages.io import cli
 from stages.io.errors import UserError, reason
+from stages.io.originals import is_shown, kind_of
 
 CHUNK = 1 << 20
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 ALGORITHMS = ("sha256", "md5")  # md5 only guards against damage; it is what these datasets were published with
 
-Source = Mapping[str, Any]  # one entry of `datasets.<name>.fetch`: url, and sha256 or md5
+Source = Mapping[str, Any]  # an entry of `datasets.<name>.fetch`: url, perhaps name, and sha256, md5 or holds
 
 
 def file_name(source: Source) -> str:
-    """The name a download is kept under: the last part of its address."""
-    return PurePosixPath(urlsplit(source["url"]).path).name
+    """The name a download is kept under: its own, or the last part of its address."""
+    return str(source["name"]) if "name" in source else PurePosixPath(urlsplit(source["url"]).path).name
 
 
-def checksum(source: Source) -> tuple[str, str]:
-    """Algorithm and expected value."""
-    return next((name, source[name]) for name in ALGORITHMS if name in source)
+def promised(source: Source) -> str:
+    """What a file is known by, for messages: its checksum, or what it holds where none was published."""
+    for algorithm in ALGORITHMS:
+        if algorithm in source:
+            return f"{algorithm} {source[algorithm]}"
+    return f"a zip with {', '.join(f'{count} files *{ending}' for ending, count in source['holds'].items())}"
 
 
 def difference(path: Path, source: Source) -> str | None:
-    """How a file differs from what its checksum promises, or None."""
-    algorithm, expected = checksum(source)
+    """How a file differs from what was promised of it, or None."""
+    actual = held(path, source["holds"]) if "holds" in source else hashed(path, source)
+    if actual is None:
+        return None
+    return f"{'is a web page' if kind_of(path) == 'HTML' else actual}, expected {promised(source)}"
+
+
+def hashed(path: Path, source: Source) -> str | None:
+    """The checksum of a file where it is not the promised one, or None."""
+    algorithm = next(name for name in ALGORITHMS if name in source)
     with path.open("rb") as file:
         actual = hashlib.file_digest(file, algorithm).hexdigest()
-        file.seek(0)
-        page = file.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html"))
-    if actual == expected:
-        return None
-    return f"{'is a web page' if page else f'has {algorithm} {actual}'}, expected {algorithm} {expected}"
+    return None if actual == source[algorithm] else f"has {algorithm} {actual}"
+
+
+def held(path: Path, wanted: Mapping[str, int]) -> str | None:
+    """What a zip has too few of, by the ending of names whatever their letter case, or None."""
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            entries = [
+                PurePosixPath(info.filename.replace("\\", "/")) for info in zipped.infolist() if not info.is_dir()
+            ]
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        return f"is no zip ({reason(error)})"
+    names = [entry.name.lower() for entry in entries if is_shown(entry.name)]
+    for ending, count in wanted.items():
+        found = sum(name.endswith(ending.lower()) for name in names)
+        if found < count:
+            return f"holds {found} files *{ending}"
+    return None
 
 
 def verify(path: Path, source: Source) -> None:
-    """Compare a file with its published checksum.
+    """Compare a file with its published checksum, or with what it should hold.
 
     Raises:
         UserError: it is another file; names both checksums, or says that it is a web page.
     """
     problem = difference(path, source)
     if problem:
-        raise UserError(f"{path}: {problem}; delete it and get the original file")
+        raise UserError(
+            f"{path}: {problem}; put that file there, or if this is another copy of the dataset, give it another name: "
+            "then only its lists and images are compared"
+        )
 
 
 def by_hand(source: Source, folder: Path) -> str:
     """What to do where an address does not answer."""
-    algorithm, expected = checksum(source)
     name = file_name(source)
-    return f"get {name} ({algorithm} {expected}) by hand, put it at {folder / name}, and go on"
+    return f"get {name} ({promised(source)}) by hand, put it at {folder / name}, and go on"
 
 
 def download(source: Source, folder: Path) -> Path:
