@@ -113,6 +113,7 @@ def asks(rule):
 
 
 def logged(command):
-    """What a stage says goes to its log, and where it fails its last line, which names the key or file and the fix, is
-    shown at once."""
-    return f"{command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}"
+    """What a stage says goes to its log; its warnings, and where it fails its last line, which names the key or file
+    and the fix, are shown at once."""
+    shown = "grep '^[a-z]*: warning: ' {log} >&2 || :"
+    return f"{command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}; {shown}"
