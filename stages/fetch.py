@@ -1,4 +1,4 @@
-"""Download a dataset's original files to data/raw/<dataset>/ and verify them. Not a job of the graph: run it once."""
+"""Download a dataset's original files and compare them with what was published; done by hand, no job of the graph."""
 
 from __future__ import annotations
 
@@ -11,27 +11,24 @@ from stages.runtime.params import dataset as dataset_block
 
 
 def fetch(params: Params, dataset: str) -> list[Path]:
-    """Download every file that ``datasets.<dataset>.fetch`` lists; those already there are verified.
+    """Download every file that ``datasets.<dataset>.fetch`` lists, or where one cannot be had, ``fetch_instead``.
+
+    Files already there are verified.
 
     Raises:
         UserError: nothing is listed, or a file could not be had; the others are fetched all the same.
     """
-    from stages.data.download import download
+    from stages.data.download import fetch_either
 
-    sources = dataset_block(params, dataset).get("fetch", [])
-    if not sources:
-        raise UserError(f"{FILE}: datasets.{dataset}: no `fetch` list; put the files into {artifacts.raw_dir(dataset)}")
-    fetched, problems = [], []
-    for source in sources:
-        try:
-            fetched.append(download(source, artifacts.raw_dir(dataset)))
-        except UserError as error:
-            problems.append(str(error))
+    block, folder = dataset_block(params, dataset), artifacts.raw_dir(dataset)
+    if not block.get("fetch"):
+        raise UserError(f"{FILE}: datasets.{dataset}: no `fetch` list; put the files into {folder}")
+    fetched, problems = fetch_either(block["fetch"], block.get("fetch_instead", []), folder)
     for path in fetched:
         cli.log.info("verified %s", path)
+    for problem in problems[1:]:
+        cli.log.error("%s", problem)
     if problems:
-        for problem in problems[1:]:
-            cli.log.error("%s", problem)
         raise UserError(problems[0])
     return fetched
 

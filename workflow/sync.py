@@ -14,9 +14,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from stages.data import originals
+from stages.runtime import artifacts
 
 LOCK = Path("dvc.lock")
 SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's records agree with
@@ -164,6 +169,16 @@ def upstream(name: str) -> int:
     return STAGES.index(stage) if stage in STAGES else -1
 
 
+def link_out_of_sight(names: Iterable[str]) -> Path | None:
+    """A link to a folder among the originals of a dataset that one of these DVC stages prepares; None without any.
+
+    DVC would record the data as prepared from what lies beside the link, and never see a change behind it.
+    """
+    datasets = [dataset for stage, _, dataset in (name.partition("@") for name in names) if stage == "prepare"]
+    links = (originals.linked_folder(artifacts.raw_dir(dataset)) for dataset in datasets)
+    return next((link for link in links if link), None)
+
+
 def to_dvc() -> str:
     """Commit what Snakemake finished to dvc.lock; what happened, in one line.
 
@@ -174,6 +189,12 @@ def to_dvc() -> str:
     if NOTHING_TO_DO not in plan.stdout + plan.stderr:
         return "dvc.lock is left as it is: snakemake has jobs left to do"
     changed = {name for name in changed_stages() if not name.endswith(".dvc")}
+    if link := link_out_of_sight(changed):
+        remember()
+        return (
+            f"dvc.lock is left as it is: {link} is a link to a folder, into which DVC does not look; go on with "
+            "snakemake, or copy the folder there"
+        )
     finished = sorted(changed - {RECIPES})
     records = [
         PROVENANCE / stage / f"{words or 'all'}.json" for stage, _, words in (n.partition("@") for n in finished)

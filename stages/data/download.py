@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import logging
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -11,54 +13,84 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from stages.data import originals
+from stages.data.originals import is_shown, kind_of
 from stages.runtime.errors import UserError, reason
 from stages.runtime.progress import transfer
 
+log = logging.getLogger(__name__)
 CHUNK = 1 << 20
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 # md5 only guards against damage; it is what these datasets were published with. `unpacked_md5` is that of what a gzip
 # file holds, since mirrors compress the same content anew.
 CHECKSUMS = ("sha256", "md5", "unpacked_md5")
 
-Source = Mapping[str, Any]  # one entry of `datasets.<name>.fetch`: url and one of CHECKSUMS
+Source = Mapping[str, Any]  # an entry of `datasets.<name>.fetch`: url, perhaps name, and one of CHECKSUMS or holds
 
 
 def file_name(source: Source) -> str:
-    """The name a download is kept under: the last part of its address."""
-    return PurePosixPath(urlsplit(source["url"]).path).name
+    """The name a download is kept under: its own, or the last part of its address."""
+    return str(source["name"]) if "name" in source else PurePosixPath(urlsplit(source["url"]).path).name
 
 
-def checksum(source: Source) -> tuple[str, str]:
-    """Which of CHECKSUMS is given, and its value."""
-    return next((name, source[name]) for name in CHECKSUMS if name in source)
+def promised(source: Source) -> str:
+    """What a file is known by, for messages: its checksum, or what it holds where none was published."""
+    for kind in CHECKSUMS:
+        if kind in source:
+            return f"{kind} {source[kind]}"
+    return f"a zip with {', '.join(f'{count} files *{ending}' for ending, count in source['holds'].items())}"
 
 
 def difference(path: Path, source: Source) -> str | None:
-    """How a file differs from what its checksum promises, or None."""
-    kind, expected = checksum(source)
+    """How a file differs from what was promised of it, or None."""
+    actual = held(path, source["holds"]) if "holds" in source else hashed(path, source)
+    if actual is None:
+        return None
+    return f"{'is a web page' if kind_of(path) == 'HTML' else actual}, expected {promised(source)}"
+
+
+def hashed(path: Path, source: Source) -> str | None:
+    """The checksum of a file where it is not the promised one, or None."""
+    kind = next(name for name in CHECKSUMS if name in source)
     with path.open("rb") as file:
-        start = file.read(512)
-    packed = kind == "unpacked_md5" and start.startswith(b"\x1f\x8b")
+        packed = kind == "unpacked_md5" and file.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(path) if packed else path.open("rb") as content:
             actual = hashlib.file_digest(content, kind.removeprefix("unpacked_")).hexdigest()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        return f"cannot be decompressed ({reason(error)}), expected {kind} {expected}"
-    if actual == expected:
-        return None
-    page = start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
-    return f"{'is a web page' if page else f'has {kind} {actual}'}, expected {kind} {expected}"
+        return f"cannot be decompressed ({reason(error)})"
+    return None if actual == source[kind] else f"has {kind} {actual}"
+
+
+def held(path: Path, wanted: Mapping[str, int]) -> str | None:
+    """What a zip has too few of, by the ending of names whatever their letter case, or None."""
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            entries = [
+                PurePosixPath(info.filename.replace("\\", "/")) for info in zipped.infolist() if not info.is_dir()
+            ]
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        return f"is no zip ({reason(error)})"
+    names = [entry.name.lower() for entry in entries if is_shown(entry.name)]
+    for ending, count in wanted.items():
+        found = sum(name.endswith(ending.lower()) for name in names)
+        if found < count:
+            return f"holds {found} files *{ending}"
+    return None
 
 
 def verify(path: Path, source: Source) -> None:
-    """Compare a file with its published checksum.
+    """Compare a file with its published checksum, or with what it should hold.
 
     Raises:
         UserError: it is another file; names both checksums, or says that it is a web page.
     """
     problem = difference(path, source)
     if problem:
-        raise UserError(f"{path}: {problem}; delete it and get the original file")
+        raise UserError(
+            f"{path}: {problem}; put that file there, or if this is another copy of the dataset, give it another name: "
+            "then only its lists and images are compared"
+        )
 
 
 def check_originals(raw: Path, sources: list[Source], dataset: str) -> None:
@@ -67,8 +99,7 @@ def check_originals(raw: Path, sources: list[Source], dataset: str) -> None:
     Raises:
         UserError: nothing is there, or a published file is not the published one.
     """
-    there = raw.is_dir() and any(path.name != "README.md" and path.suffix != ".dvc" for path in raw.glob("[!.]*"))
-    if not there:
+    if next(originals.files(raw), None) is None:
         raise UserError(f"{raw}: empty; run `python -m stages.fetch {dataset}` or put the original files there")
     for source in sources:
         path = raw / file_name(source)
@@ -79,9 +110,8 @@ def check_originals(raw: Path, sources: list[Source], dataset: str) -> None:
 
 def by_hand(source: Source, folder: Path) -> str:
     """What to do where an address does not answer."""
-    algorithm, expected = checksum(source)
     name = file_name(source)
-    return f"get {name} ({algorithm} {expected}) by hand, put it at {folder / name}, and go on"
+    return f"get {name} ({promised(source)}) by hand, put it at {folder / name}, and go on"
 
 
 def download(source: Source, folder: Path) -> Path:
@@ -131,3 +161,28 @@ def chunks(answer: requests.Response) -> Iterator[bytes]:
     """The body as it was stored, not decompressed on the way."""
     while block := answer.raw.read(CHUNK, decode_content=False):
         yield block
+
+
+def fetch_all(sources: list[Source], folder: Path) -> tuple[list[Path], list[str]]:
+    """Download several files; those that came, and what went wrong with the others."""
+    fetched, problems = [], []
+    for source in sources:
+        try:
+            fetched.append(download(source, folder))
+        except UserError as error:
+            problems.append(str(error))
+    return fetched, problems
+
+
+def fetch_either(first: list[Source], second: list[Source], folder: Path) -> tuple[list[Path], list[str]]:
+    """``fetch_all`` of the first list, or where one of it cannot be had, of the second."""
+    if second and all((folder / file_name(source)).exists() for source in second):
+        return fetch_all(second, folder)  # what an earlier run had to take
+    fetched, problems = fetch_all(first, folder)
+    if not problems or not second:
+        return fetched, problems
+    for problem in problems:
+        log.warning("%s", problem)
+    log.info("trying the second choice, `fetch_instead`")
+    instead, still = fetch_all(second, folder)
+    return fetched + instead, [*still, *problems] if still else []

@@ -94,7 +94,14 @@ def idx(raw: Path) -> list[Item]:
             raise UserError(f"{images_path.name}: holds no image; put the published file there")
         start = len(items)
         items += [
-            Item(start + i, int(label), str(label), f"{images_name}:{i}", partial(Image.fromarray, images[i]), split)
+            Item(
+                start + i,
+                int(label),
+                str(label),
+                f"{images_name}:{i}",
+                partial(Image.fromarray, images[i]),
+                split=split,
+            )
             for i, label in enumerate(labels)
         ]
     return items

@@ -36,9 +36,11 @@ def read(path: Path) -> Annotations:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         problem = done.stderr.strip().split("\n")[-1] if done.returncode > 0 else "its contents break the parser"
     except subprocess.TimeoutExpired:
-        raise UserError(f"{path.name}: takes over {PATIENCE} s to read; restore the original file") from None
+        raise UserError(
+            f"{path.name}: takes over {PATIENCE} s to read, so it is no list of images; put another copy there"
+        ) from None
     if done.returncode:
-        raise UserError(f"{path.name}: not a MATLAB file ({problem}); restore the original file")
+        raise UserError(f"{path.name}: not a MATLAB file ({problem}); put another copy there")
     found = json.loads(done.stdout)
     images = found["images"] and [(str(name), int(class_id)) for name, class_id in found["images"]]
     return Annotations(found["class_names"], images)
@@ -51,7 +53,7 @@ def class_names(found: Annotations, name: str) -> list[str]:
         UserError: there are none.
     """
     if found.class_names is None:
-        raise UserError(f"{name}: no `class_names`; restore the original file")
+        raise UserError(f"{name}: no `class_names`; put another copy there")
     return found.class_names
 
 
@@ -62,7 +64,7 @@ def images(found: Annotations, name: str) -> list[tuple[str, int]]:
         UserError: there are none.
     """
     if found.images is None:
-        raise UserError(f"{name}: no `annotations` with class and path; restore the original file")
+        raise UserError(f"{name}: no `annotations` with class and path; put another copy there")
     return found.images
 
 

@@ -1,5 +1,6 @@
 """Which images of a dataset take part, their labels, and whether they train or test: the `split` of its block."""
 
+from collections import Counter
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -48,7 +49,7 @@ def by_class(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[I
     Ordered by label, then by id. ``images_per_class`` keeps the first so many images of each.
 
     Raises:
-        UserError: there are fewer classes than asked for.
+        UserError: there are fewer classes than asked for, or one lies in a folder for the other split.
     """
     classes = [list(members) for _, members in groupby(sorted(items, key=itemgetter(1, 0)), key=itemgetter(1))]
     train, test = split["train"], split["test"]
@@ -56,6 +57,14 @@ def by_class(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[I
         raise UserError(f"{FILE}: {key}: {train} + {test} classes asked for, {len(classes)} are there; lower one")
     kept = [(members, "train") for members in classes[:train]]
     kept += [(members, "test") for members in classes[len(classes) - test :]]
+    astray = [(members[0], part) for members, part in kept if members[0].split not in ("", part)]
+    if astray:
+        item, part = astray[0]
+        counts = Counter(members[0].split for members in classes)
+        raise UserError(
+            f"{FILE}: {key}: {item.source_path} is of a class that would {part}; "
+            f"write {{train: {counts['train']}, test: {counts['test']}}} for the split that the folders make"
+        )
     return [
         (item, label, part)
         for label, (members, part) in enumerate(kept)

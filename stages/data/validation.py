@@ -29,30 +29,32 @@ def validate(block: Params, dataset: str) -> list[Path]:
     if len(pixels) != len(manifest):
         raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images_path)}")
     log.info("read %d images and manifest rows of %s", len(manifest), dataset)
-    results = checked(pixels, manifest, block, dataset)
+    table = facts(manifest, pixels, disjoint="by" not in block["split"])
+    results = checked(table, block, dataset)
     failed = sorted((result for result in results if not result["success"]), key=lambda one: not one["image_ids"])
     output = artifacts.data_dir(dataset) / "validation.json"
     if failed:
         output.unlink(missing_ok=True)
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         damaged = any(one["arguments"].get("column_B") == "stored_sha256" for one in failed)
-        cure = remedy(images_path) if damaged else f"mend the data or datasets.{dataset}"
-        raise UserError(f"{manifest_path}: {describe(failed[0])}{more}; {cure}")
+        counts = f"mend the data, or write what was found under datasets.{dataset}.expected if that is right"
+        many = f"{len(failed)} expectations fail: " if len(failed) > 1 else ""
+        told = "; ".join(describe(one, table) for one in failed)
+        raise UserError(f"{manifest_path}: {many}{told}; {remedy(images_path) if damaged else counts}")
     report = {"success": True, "expectations": results, "inputs": checksums.hashes(images_path, manifest_path)}
     with artifacts.writing(output) as (draft,):
         checksums.dump(report, draft)
     return [output]
 
 
-def checked(pixels: NDArray[np.uint8], manifest: pd.DataFrame, block: Params, dataset: str) -> list[dict[str, Any]]:
-    """Outcome of every expectation; builds the Data Docs."""
+def checked(table: pd.DataFrame, block: Params, dataset: str) -> list[dict[str, Any]]:
+    """Outcome of every expectation of a table of ``facts``; builds the Data Docs."""
     from stages.data import expectations  # after the files have been read, since it takes seconds
 
     docs = artifacts.LOGS / "validation" / dataset
-    suite, disjoint = expectations.suite(list(COLUMNS), block, len(manifest)), "by" not in block["split"]
-    if not disjoint:
+    suite = expectations.suite(list(COLUMNS), block, len(table))
+    if "by" in block["split"]:
         log.info("split by lists: both splits hold the same classes, so that they are disjoint is not expected")
-    results = expectations.run(facts(manifest, pixels, disjoint=disjoint), suite, dataset, docs)
+    results = expectations.run(table, suite, dataset, docs)
     log.info("Data Docs: %s", docs / "index.html")
     return results
 
@@ -73,10 +75,40 @@ def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8], *, disjoint: bool) 
     return table
 
 
-def describe(failed: dict[str, Any]) -> str:
-    """A failed expectation in one line, with the first offending image ids."""
-    arguments = ", ".join(f"{key}={value}" for key, value in sorted(failed["arguments"].items()))
+def describe(failed: dict[str, Any], table: pd.DataFrame) -> str:
+    """A failed expectation: what was found, and either the key of `expected` that says otherwise or the images.
+
+    ``table`` is what was validated. Counts are put in words, since they are what a user's first guess gets wrong.
+    """
+    arguments, observed, split = failed["arguments"], failed["observed"], failed["split"]
+    kind, column = failed["expectation"], arguments.get("column")
+    where = f"{split} has" if split != "all" else "there are"
+    if kind == "expect_table_row_count_to_equal":
+        key = f"expected.{split}.images" if split != "all" else "the sum of expected.train.images and .test.images"
+        return f"{where} {observed} images, not {arguments['value']} ({key})"
+    if kind == "expect_column_unique_value_count_to_be_between":
+        return f"{where} {observed} classes, not {arguments['min_value']} (expected.{split}.classes)"
+    if column == "images_of_class":
+        least, most = (int(bound) for bound in table[column].agg(["min", "max"]))
+        cure = f"write [{least}, {most}]" if least > 1 else "a class needs two images at least"
+        wanted = f"{int(arguments['min_value'])} to {int(arguments['max_value'])}"
+        told = f"classes have {least} to {most} images, not {wanted} (expected.images_per_class: {cure})"
+        return told + named(failed, table)
+    if column == "splits_of_image":
+        allowed = round((1 - arguments.get("mostly", 1)) * len(table))
+        found = int((table[column] > 1).sum())
+        key = "expected.duplicates_across_splits"
+        return f"{found} images occur in both splits, not {allowed} ({key}){named(failed, table)}"
+    settings = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()))
+    seen = f", found {observed}" if observed is not None else ""
+    return f"{kind}({settings}) fails on split {split}{seen}{named(failed, table)}"
+
+
+def named(failed: dict[str, Any], table: pd.DataFrame) -> str:
+    """The first images that fail an expectation, by id, and where one of them comes from; "" where none is known."""
     rows = failed["image_ids"]
-    named = f"; image ids {', '.join(map(str, rows[:SHOWN]))}{' ...' if len(rows) > SHOWN else ''}" if rows else ""
-    seen = f"; found {failed['observed']}" if failed["observed"] is not None else ""
-    return f"{failed['expectation']}({arguments}) fails on split {failed['split']}{seen}{named}"
+    if not rows:
+        return ""
+    source = table.loc[table["image_id"] == rows[0], "source_path"].iloc[0]
+    ids = f"{', '.join(map(str, rows[:SHOWN]))}{' ...' if len(rows) > SHOWN else ''}"
+    return f": image ids {ids}, such as {source}"

@@ -60,7 +60,7 @@ def test_an_image_that_cannot_be_decoded_is_named(own, content):
     done = own.stage("prepare", "own", check=False)
     assert done.returncode == 1
     assert "prepare: data/raw/own: class2/1.png: cannot be decoded" in done.stderr
-    assert "replace or remove the file" in done.stderr
+    assert "replace the file by a whole JPEG or PNG, or move it elsewhere" in done.stderr
     assert own.files("data/own") == {}
 
 

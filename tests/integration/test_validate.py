@@ -63,13 +63,24 @@ def dropped_row(images, manifest):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (duplicate_across_splits, ("column=splits_of_image", "image ids 0, 11")),
+        (
+            duplicate_across_splits,
+            ("2 images occur in both splits, not 0", "expected.duplicates_across_splits", "ids 0, 11"),
+        ),
         (constant_image, ("column=pixel_range", "image ids 3")),
         (changed_pixels, ("pair_values_to_be_equal", "image ids 5")),
         (class_in_both_splits, ("splits_of_class", "image ids 3, 4, 5")),
         (same_id, ("be_unique", "image ids 3")),
-        (dropped_row, ("images_of_class", "image ids 9, 10")),
-        (lonely_class, ("images_of_class", "image ids 11")),
+        (
+            dropped_row,
+            (
+                "classes have 2 to 3 images, not 3 to 3 (expected.images_per_class: write [2, 3])",
+                "image ids 9, 10, such as class3/0.png",
+                "test has 5 images, not 6 (expected.test.images)",
+                "3 expectations fail",
+            ),
+        ),
+        (lonely_class, ("classes have 1 to 3 images", "a class needs two images at least", "image ids 11")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -89,12 +100,12 @@ def test_known_duplicates_can_be_allowed(own, monkeypatch):
     pictures = own.folder / "data" / "raw" / "own"
     (pictures / "class3" / "2.png").write_bytes((pictures / "class0" / "0.png").read_bytes())
     prepare(params.load(), "own")
-    with pytest.raises(UserError, match=r"splits_of_image.*image ids 0, 11"):
+    with pytest.raises(UserError, match=r"2 images occur in both splits, not 0 .*: image ids 0, 11"):
         validate(params.load(), "own")
     for allowed in (1, 2):
         own.edit(lambda loaded, n=allowed: loaded["datasets"]["own"]["expected"].update(duplicates_across_splits=n))
         if allowed == 1:
-            with pytest.raises(UserError, match="splits_of_image"):
+            with pytest.raises(UserError, match="2 images occur in both splits, not 1"):
                 validate(params.load(), "own")
         else:
             validate(params.load(), "own")
@@ -123,3 +134,38 @@ def test_damaged_files_are_named(own, name):
     assert f"validate: data/own/{name}: damaged" in done.stderr
     assert not (own.folder / "data" / "own" / "validation.json").exists()
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_counts_that_differ_in_several_places_are_all_told(own, monkeypatch):
+    """Guesses of every key of `expected`, one split with a class too many; the message says what to write."""
+    monkeypatch.chdir(own.folder)
+    (own.folder / "data" / "raw" / "own" / "class1" / "0.png").unlink()
+    guess = {
+        "train": {"images": 60, "classes": 3},
+        "test": {"images": 6, "classes": 1},
+        "images_per_class": [10, 20],
+        "duplicates_across_splits": 0,
+    }
+    own.edit(lambda loaded: loaded["datasets"]["own"].update(expected=guess))
+    prepare(params.load(), "own")
+    with pytest.raises(UserError) as caught:
+        validate(params.load(), "own")
+    message = str(caught.value)
+    for part in (
+        "train has 5 images, not 60 (expected.train.images)",
+        "train has 2 classes, not 3 (expected.train.classes)",
+        "test has 2 classes, not 1 (expected.test.classes)",
+        "there are 11 images, not 66",
+        "classes have 2 to 3 images, not 10 to 20 (expected.images_per_class: write [2, 3])",
+    ):
+        assert part in message
+    assert "test has 6 images" not in message
+    assert "under datasets.own.expected if that is right" in message
+    written = {
+        "train": {"images": 5, "classes": 2},
+        "test": {"images": 6, "classes": 2},
+        "images_per_class": [2, 3],
+        "duplicates_across_splits": 0,
+    }
+    own.edit(lambda loaded: loaded["datasets"]["own"].update(expected=written))
+    validate(params.load(), "own")

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -61,6 +62,27 @@ def measured(stage: str, words: tuple[str, ...]) -> float | None:
         for line in path.read_text().splitlines()[1:]
     ]
     return mean(seconds) if seconds else None
+
+
+@cache
+def channels_of(dataset: str, reader: str) -> int:
+    """Channels of a dataset's images: as they were prepared, else as the originals' headers say.
+
+    Where those are missing, still packed or not in order, 3: what most images have, and the larger plan.
+    """
+    from stages.data import archives, decoding, originals
+    from stages.data.readers import READERS
+    from stages.data.splits import read_pixels
+    from stages.runtime import artifacts
+
+    raw = artifacts.raw_dir(dataset)
+    try:
+        if (prepared := artifacts.data_dir(dataset) / "images.npy").exists():
+            return int(read_pixels(prepared).shape[3])
+        packed = any(archives.is_archive(path) for path in originals.files(raw))
+        return 3 if packed else decoding.channels_of(READERS[reader](raw))
+    except (UserError, OSError):
+        return 3
 
 
 class Network:
@@ -128,7 +150,7 @@ def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[s
     if stage not in ("prepare", "train", "evaluate", "attack"):
         return 0.0
     data = loaded["datasets"][words[0]]
-    counts, channels = data["expected"], 1 if data["reader"] == "digits" else 3
+    counts, channels = data["expected"], channels_of(words[0], data["reader"])
     if stage == "prepare":
         return (counts["train"]["images"] + counts["test"]["images"]) * data["side"] ** 2 * channels
     if stage == "train":
@@ -145,7 +167,7 @@ def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> 
     for stage, words in todo:
         if words and words[0] not in networks:
             data = loaded["datasets"][words[0]]
-            networks[words[0]] = Network(data["training"], data["crop"], 1 if data["reader"] == "digits" else 3)
+            networks[words[0]] = Network(data["training"], data["crop"], channels_of(words[0], data["reader"]))
         network = networks.get(words[0]) if words else None
         row, before = found.setdefault(stage, Counter()), measured(stage, words)
         known = before if before is not None else estimate(loaded, network, stage, words) if network else 0.0

@@ -3,6 +3,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from stages.data import originals as data_files
 from stages.runtime import artifacts
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
@@ -45,12 +46,19 @@ def threads(wildcards):
 
 
 def originals(wildcards):
-    """What was put into data/raw/<dataset>: the folders, whose times tell of added and removed images, and the files
-    beside them. Where it is missing, the stage itself says what to do."""
-    raw = Path("data/raw") / wildcards.dataset
-    folders = [path for path in raw.glob("**/") if not path.name.startswith(".")]
-    files = [path for path in raw.glob("[!.]*") if path.is_file() and path.name != "README.md"]
-    return sorted(str(path) for path in {*folders, *files} if path.suffix != ".dvc")
+    """The folder of what was put into data/raw/<dataset>, its time of no account: `contents_of_originals` tells more.
+    Where it is missing, the stage itself says what to do."""
+    raw = artifacts.raw_dir(wildcards.dataset)
+    return [ancient(str(raw))] if raw.exists() else []
+
+
+def contents_of_originals(wildcards):
+    """A fingerprint of what lies there, links followed. As files of its own, Snakemake would take braces in a name for
+    a wildcard, and could not see into a folder behind a link."""
+    try:
+        return data_files.fingerprint(artifacts.raw_dir(wildcards.dataset))
+    except OSError:  # not to be read; the stage says so
+        return ""
 
 
 def of_all_models(root, names):
@@ -91,6 +99,7 @@ def asks(rule):
 
 
 def logged(command):
-    """What a stage says goes to its log, and where it fails its last line, which names the key or file and the fix, is
-    shown at once."""
-    return f"{command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}"
+    """What a stage says goes to its log; its warnings, and where it fails its last line, which names the key or file
+    and the fix, are shown at once."""
+    shown = "grep '^[a-z]*: warning: ' {log} >&2 || :"
+    return f"{command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}; {shown}"

@@ -10,6 +10,7 @@ rule prepare:
         manifest="data/{dataset}/manifest.parquet",
     params:
         recipe=recipe("prepare"),
+        originals=contents_of_originals,
     threads: 8
     resources:
         **asks("prepare"),

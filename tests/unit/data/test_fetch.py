@@ -131,7 +131,9 @@ def test_servers_that_do_not_answer(tmp_path, url):
 
 def test_a_file_got_by_hand_is_verified(tmp_path):
     (tmp_path / "a.tgz").write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"a.tgz: has sha256 .*, expected sha256 .*; delete it and get the original"):
+    with pytest.raises(
+        UserError, match=r"a.tgz: has sha256 .*, expected sha256 .*; put that file there, or .* another name"
+    ):
         download(source("http://127.0.0.1:1/a.tgz"), tmp_path)
 
 
@@ -191,3 +193,38 @@ def test_fetch_goes_on_after_a_dead_address(birds, server):
 def test_a_dataset_without_addresses(project):
     done = project.stage("fetch", "digits", check=False)
     assert "fetch: params.yaml: datasets.digits: no `fetch` list; put the files into data/raw/digits" in done.stderr
+
+
+def test_a_second_choice_is_taken_and_known_by_what_it_holds(birds, server, tmp_path_factory):
+    import zipfile
+
+    folder = tmp_path_factory.mktemp("zip")
+    make_cub(folder)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for path in sorted(folder.rglob("*.*")):
+            file.write(path, path.relative_to(folder))
+    server.files["/api/download"] = packed.getvalue()
+
+    def second(holds, path="/api/download?id=1&confirm=t"):
+        def change(params):
+            block = params["datasets"]["birds"]
+            block["fetch"] = [source(f"{server.url}/gone.tgz")]
+            block["fetch_instead"] = [{"url": server.url + path, "name": "copy.zip", "holds": holds}]
+
+        return change
+
+    server.files["/api/download?id=1&confirm=t"] = packed.getvalue()
+    birds.edit(second({".JPG": 13, "images.txt": 1}))
+    done = birds.stage("fetch", "birds", check=False)
+    assert "what came holds 12 files *.JPG, expected a zip with 13 files *.JPG, 1 files *images.txt" in done.stderr
+    assert "gone.tgz: 404" in done.stderr
+    birds.edit(second({".jpg": 1}, "/page"))
+    assert "what came is a web page" in birds.stage("fetch", "birds", check=False).stderr
+    assert birds.files("data/raw/birds") == {}
+    birds.edit(second({".JPG": 12, "images.txt": 1}))
+    assert "verified data/raw/birds/copy.zip" in birds.stage("fetch", "birds").stderr
+    server.asked.clear()
+    birds.stage("fetch", "birds")
+    assert server.asked == []
+    birds.stage("prepare", "birds")

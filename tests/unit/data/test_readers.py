@@ -132,7 +132,7 @@ def binary_list(root):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (drop_list, "no image_class_labels.txt; put the dataset's original files there"),
+        (drop_list, "no image_class_labels.txt (there are CUB_200_2011); put it there"),
         (class_without_name, "image_class_labels.txt: image 40: class 4 is out of range: classes.txt names no such"),
         (label_out_of_range, "image_class_labels.txt: image 10: class 201 is out of range"),
         (no_label, "image_class_labels.txt: no class for image 11"),
@@ -196,7 +196,10 @@ def fewer_names(raw):
         (no_annotations, "cars_annos.mat: no `annotations`"),
         (no_names, "cars_annos.mat: no `class_names`"),
         (fewer_names, "class 4 is out of range"),
-        (lambda raw: (raw / "cars_annos.mat").unlink(), "no cars_meta.mat (nor cars_annos.mat)"),
+        (
+            lambda raw: (raw / "cars_annos.mat").unlink(),
+            "no list of Cars-196 (there are car_ims); put one of its forms there: cars_annos.mat",
+        ),
         (lambda raw: shutil.rmtree(raw / "car_ims"), "car_ims/000000.jpg: listed but absent (and 11 more)"),
     ],
 )
@@ -212,7 +215,7 @@ def test_what_can_be_wrong_with_cars(tmp_path, damage, expected):
 def test_devkit_without_the_labels_of_the_test_part(tmp_path):
     raw = make_devkit(tmp_path / "raw")
     (raw / "cars_test_annos_withlabels.mat").unlink()
-    with pytest.raises(UserError, match=r"no cars_test_annos_withlabels.mat \(nor cars_annos.mat\)"):
+    with pytest.raises(UserError, match=r"recognized cars_train_annos.mat .*: no cars_test_annos_withlabels.mat; put"):
         READERS["cars"](raw)
 
 

@@ -1,0 +1,119 @@
+"""Cars-196 (method.md 1.1) in the forms that people have it in, each told by its lists."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from stages.data import matlab
+from stages.data.annotations import Item, Tree, inside, lines_of, listed, require_class
+from stages.runtime.errors import UserError
+
+Row = tuple[str, int]  # path of an image, class id
+
+
+class Lists(NamedTuple):
+    """What a form's lists say: names of classes by id from 1, and images in their order; ``where`` they stand."""
+
+    names: list[str]
+    images: list[Row]
+    where: str
+
+
+class Form(NamedTuple):
+    """One way in which the dataset is passed on: the lists it has, where its images lie, and how to read it."""
+
+    lists: tuple[str, ...]
+    images: str
+    read: Callable[..., Lists]
+
+
+def merged(annotations: Path) -> Lists:
+    """One list of all images, and their names of classes."""
+    found = matlab.read(annotations)
+    names = matlab.class_names(found, annotations.name)
+    return Lists(names, matlab.images(found, annotations.name), annotations.name)
+
+
+def devkit(train: Path, test: Path, meta: Path) -> Lists:
+    """Two lists that number their images alike, in folders of their own."""
+    names = matlab.class_names(matlab.read(meta), meta.name)
+    images = [
+        (f"{part}/{name}", class_id)
+        for part, path in (("cars_train", train), ("cars_test", test))
+        for name, class_id in matlab.images(matlab.read(path), path.name)
+    ]
+    return Lists(names, images, "cars_*_annos*.mat")
+
+
+def by_classes(train: Path, test: Path, names: Path) -> Lists:
+    """Two lists of (file, four corners, class id), which name bare files or paths, and one of names of classes."""
+    known = [line.strip('"') for _, line in lines_of(names)]
+    images = [row for part, path in (("train", train), ("test", test)) for row in _annotated(path, part, known)]
+    return Lists(known, images, "anno_*.csv")
+
+
+def _annotated(path: Path, part: str, known: list[str]) -> list[Row]:
+    """One of the two lists, each image as ``<part>/<folder of its class>/<file>``."""
+    rows: list[Row] = []
+    names = dict(enumerate(known, start=1))
+    for number, line in lines_of(path):
+        first, *_, last = [field.strip() for field in next(csv.reader([line]))] or [""]
+        if not last.isdecimal() or len(last) > 9:
+            if not rows and number == 1:
+                continue  # names of columns
+            raise UserError(f"{path.name}: line {number}: {line[:80]!r} does not end in a class id; mend the line")
+        require_class(int(last), names, f"{path.name}: line {number}", "names.csv")
+        *folders, file = inside(first, f"{path.name}: line {number}").parts
+        bare = not folders or folders[-1] == part
+        folder = names[int(last)].replace("/", "-") if bare else folders[-1]
+        rows.append((f"{part}/{folder}/{file}", int(last)))
+    return rows
+
+
+FORMS = (
+    Form(("cars_annos.mat",), "car_ims/", merged),
+    Form(
+        ("cars_train_annos.mat", "cars_test_annos_withlabels.mat", "cars_meta.mat"), "cars_train/, cars_test/", devkit
+    ),
+    Form(("anno_train.csv", "anno_test.csv", "names.csv"), "train/<class>/, test/<class>/", by_classes),
+)
+
+
+def cars(raw: Path) -> list[Item]:
+    """Cars-196 in the first of its forms that is complete; images are numbered in the order of the lists from 1.
+
+    ``cars_annos.mat`` with ``car_ims/``; the devkit's lists with ``cars_train/`` and ``cars_test/``; or the copy by
+    classes, ``anno_train.csv``, ``anno_test.csv`` and ``names.csv`` with ``train/<class>/`` and ``test/<class>/``.
+
+    Raises:
+        UserError: no form is complete; says of each that is there in part what it lacks.
+    """
+    tree, problems = Tree(raw), []
+    for form in FORMS:
+        found = {name: tree.find(name) for name in form.lists}
+        there = [name for name, path in found.items() if path]
+        missing = [name for name, path in found.items() if not path]
+        try:
+            if there and missing:
+                raise UserError(f"no {' and no '.join(missing)}; put that there")
+            if there:
+                return items(tree, form.read(*found.values()))
+        except UserError as error:
+            problems.append(f"recognized {' and '.join(there)} ({form.images}): {error}")
+    if not problems:
+        choice = ", or ".join(" + ".join(form.lists) + f" with {form.images}" for form in FORMS)
+        raise UserError(f"no list of Cars-196{tree.seen()}; put one of its forms there: {choice}")
+    raise UserError(" -- ".join(problems))
+
+
+def items(tree: Tree, lists: Lists) -> list[Item]:
+    """Items of one form.
+
+    Raises:
+        UserError: a label is out of range, or the lists do not fit the images.
+    """
+    known = dict(enumerate(lists.names, start=1))
+    for path, class_id in lists.images:
+        require_class(class_id, known, f"{lists.where}: {PurePosixPath(path)}", "class_names")
+    return listed(tree, [(i, label, known[label], path) for i, (path, label) in enumerate(lists.images, start=1)])
