@@ -4,8 +4,6 @@ PYTHON ?= python3
 CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
-# Marked tests have a target each.
-QUICK := not faults and not browser and not crate and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .PHONY: setup test-faults fuzz soak lock licences reproduce verify plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
@@ -44,8 +42,8 @@ crate: $(STAMP)  ## the finished run as a Workflow Run RO-Crate in logs/provenan
 export: $(STAMP)  ## one checkpoint with a model card and its data's licence note: make export MODEL=digits/ca_tride/0
 	@$(RUN) python workflow/export.py $(MODEL)
 
-test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
-	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
+test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines; marked tests (pyproject.toml) have a target each
+	$(RUN) python -m pytest -n $(CORES) --dist worksteal
 
 test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'

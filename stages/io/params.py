@@ -191,7 +191,8 @@ def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, reg
         for one in values.values():
             if not known[name].admits(one):
                 raise UserError(f"{FILE}: {key}.{name}: {one!r} is not of type {known[name].kind}; change it")
-            if isinstance(one, int | float) and (one < 0 or (one == 0 and name in POSITIVE_OPTIONS)):
+            number = isinstance(one, int | float) and not isinstance(one, bool)
+            if number and (one < 0 or (one == 0 and name in POSITIVE_OPTIONS)):
                 raise UserError(f"{FILE}: {key}.{name}: {one} is too small; give a number above 0")
 
 
