@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.io import artifacts, cli, determinism, seals
+from stages.io.errors import UserError
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
 
@@ -20,6 +21,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     import torch
 
     from stages.core import metrics
+    from stages.core.selfchecks import IMAGES
     from stages.io import own_models
     from stages.io.data import central_crop, load_split, validated
     from stages.io.inference import embed_split
@@ -33,7 +35,15 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     test = load_split(dataset, "test")
     labels = torch.from_numpy(test.labels)
     cli.log.info("read %s and %d test images", model_path, len(labels))
-    embeddings = embed_split(model, lambda rows: central_crop(test, rows, block["crop"]).to(device), len(labels))
+
+    def view(rows: torch.Tensor) -> torch.Tensor:
+        return central_crop(test, rows, block["crop"]).to(device)
+
+    if own:
+        own_models.check(model, view(torch.arange(min(IMAGES, len(labels)))), f"defenses.{defense}.model")
+    embeddings = embed_split(model, view, len(labels))
+    if not embeddings.isfinite().all():
+        raise UserError(f"{model_path}: gives embeddings that are not finite numbers; use a wider float type or scale")
 
     per_query, spread = metrics.retrieval(embeddings, labels)
     table = pd.DataFrame({"image_id": test.image_ids} | {name: 100 * v.numpy() for name, v in per_query.items()})

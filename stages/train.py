@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.io import artifacts, cli, determinism
-from stages.io.errors import UserError
+from stages.io.errors import UserError, reason
 from stages.io.params import Params
 from stages.io.params import dataset as dataset_block
 from stages.io.params import defense as defense_block
@@ -130,27 +130,29 @@ def adopt(own: Params, dataset: str, defense: str, seed: int, crop: int) -> list
     import torch
 
     from stages.core.defenses.own import own as width
+    from stages.core.models import Embedder, OwnModel
+    from stages.core.selfchecks import IMAGES
     from stages.core.training import EpochRow, TrainingError
     from stages.io import own_models
     from stages.io.data import central_crop, load_split
 
     test = load_split(dataset, "test")
+    images = central_crop(test, torch.arange(min(IMAGES, len(test.labels))), crop)
     folder = artifacts.model_dir(dataset, defense, seed)
     outputs = (folder / "model.safetensors", folder / "history.csv")
     with artifacts.writing(*outputs) as (model_path, history_path):
+        model: Embedder | OwnModel
         if "import" in own:
             network = own_models.build(own["import"])
             try:
-                cli.log.info(
-                    "%s gives embeddings of %d",
-                    own["import"],
-                    width(network, central_crop(test, torch.arange(2), crop)),
-                )
+                cli.log.info("%s gives embeddings of %d", own["import"], width(network, images[:2]))
             except TrainingError as error:
-                raise UserError(f"{own['import']}: {error}") from None
+                raise UserError(f"{own['import']}: {reason(error)}") from None
             own_models.save(network, own, model_path)
+            model = OwnModel(network)
         else:
-            own_models.copy(own, test.pixels.shape[3], crop, model_path)
+            model = own_models.copy(own, test.pixels.shape[3], crop, model_path)
+        own_models.check(model, images, f"defenses.{defense}.model")
         pd.DataFrame(columns=[*EpochRow._fields, "recall_at_1"]).to_csv(history_path, index=False, lineterminator="\n")
     return list(outputs)
 
