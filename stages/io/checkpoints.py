@@ -96,13 +96,13 @@ def load(path: Path, made_by: str) -> Embedder:
     """Build and fill the model of a checkpoint, in evaluation mode.
 
     Raises:
-        UserError: the file is missing, damaged, does not fit its own description, or is not of this project.
+        UserError: the file is missing, altered, does not fit its own description, or is not of this project.
     """
     artifacts.require(path, made_by)
     try:
         return read(path)
     except AlteredError as error:
-        raise UserError(f"{path}: damaged ({error}); move it away and run `{made_by}`") from None
+        raise UserError(f"{path}: {error}; move it away and run `{made_by}`") from None
     except ValueError as error:
         raise UserError(
             f"{path}: not a checkpoint of this project ({error}); move it away and run `{made_by}`"
@@ -123,6 +123,9 @@ def read(path: Path) -> Embedder:
             architecture, promised = described(file.metadata(), list(file.keys()))
             check_shapes(architecture, {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        for name, value in weights.items():
+            if value.dtype != torch.float32 and not name.endswith(".num_batches_tracked"):
+                raise ForeignError(f"{name} is {value.dtype} instead of float32, so it was converted")
         with torch.random.fork_rng(devices=[]):
             model = build(architecture)
         model.load_state_dict(weights)

@@ -35,7 +35,7 @@ def reason(error: BaseException | str) -> str:
     lines = [line for line in lines if line] or [type(error).__name__]
     causes = [line for line in lines[1:] if CAUSE.match(line)]
     announced = " ".join(lines) if lines[0].endswith(":") else lines[0]
-    return (causes[-1] if causes else announced)[:200].rstrip(":;,. ") or type(error).__name__
+    return (causes[-1] if causes else announced)[:300].rstrip(":;,. ") or type(error).__name__
 
 
 def choose(word: str, known: list[str]) -> str:

@@ -88,7 +88,7 @@ def check(model: nn.Module, images: Tensor, key: str) -> None:
         why = f"it fails on {len(images)} images ({reason(error)})"
     if why:
         training = next((name for name, layer in model.named_modules() if layer.training and name), "")
-        seen = f" ({training.removeprefix('network.')} is in training mode)" if training else ""
+        seen = f" (layer {training.removeprefix('network.')} is in training mode)" if training else ""
         raise UserError(f"{FILE}: {key}: the model cannot be measured: {CONTROL.sub('', why)}{seen}")
 
 
