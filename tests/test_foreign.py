@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from stages.core.defenses.own import own as width
 from stages.core.models import OwnModel
+from stages.core.training import TrainingError
 from stages.io import checkpoints, own_models, state_dicts
 from stages.io.errors import UserError, reason
 
@@ -234,3 +236,29 @@ def test_a_state_that_is_no_tensor_is_named(place):
 
     with pytest.raises(UserError, match="mine:build: _extra_state of its state_dict"):
         own_models.save(Extra(2, 2), {"import": "mine:build", "revision": 1}, place / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import sys\nsys.exit(2)\n", r"mine:build failed \(SystemExit: 2\)"),
+        ("def other():\n    pass\n", r"mine:build failed \(AttributeError: module 'mine' has no attribute 'build'\)"),
+        (
+            "def build():\n    assert False, '\x1b[1mno\x1b[0m weights\\nhere'\n",
+            r"failed \(AssertionError: no weights\)",
+        ),
+    ],
+)
+def test_whatever_a_users_file_does_is_one_line(place, text, expected):
+    (place / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=expected):
+        own_models.build("mine:build")
+
+
+def test_whatever_a_users_network_raises_is_one_line():
+    class Rgb(nn.Flatten):
+        def forward(self, images):
+            assert images.shape[1] == 3, "RGB"
+
+    with pytest.raises(TrainingError, match=r"cannot take images of shape \(2, 1, 4, 4\): RGB"):
+        width(Rgb(), torch.zeros(2, 1, 4, 4))
