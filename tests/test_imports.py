@@ -15,6 +15,7 @@ STAGES = ("prepare", "validate", "train", "evaluate", "attack", "gallery", "repo
 PLUMBING = {
     "stages/io/artifacts.py",
     "stages/io/cli.py",
+    "stages/io/conflicts.py",
     "stages/io/errors.py",
     "stages/io/params.py",
     "stages/io/registries.py",

@@ -119,7 +119,7 @@ MODULES = {
     "noise as a defense": (
         "import torch\nfrom torch import nn\nclass M(nn.Flatten):\n    def forward(self, x):\n"
         "        return super().forward(x + 0.01 * torch.randn_like(x))\ndef build():\n    return M()\n",
-        "params.yaml: defenses.mine.model: the model cannot be measured: it is randomized: two calls on the same images",
+        "defenses.mine.model: the model cannot be measured: it is randomized: two calls on the same images",
     ),
 }
 

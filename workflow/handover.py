@@ -18,6 +18,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from stages.io import conflicts
+from stages.io.errors import UserError
+
 LOCK = Path("dvc.lock")
 SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's records agree with
 PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
@@ -25,18 +30,24 @@ MADE = ("data", "models", "results", "reports")  # what jobs write to
 COPIES = ("_code@", "_keys@")  # in the names of small stages that only dvc.yaml has
 STAGES = ("prepare", "validate", "train", "evaluate", "attack", "gallery", "report")  # each before what follows from it
 NOTHING_TO_DO = "Nothing to be done"
+NO_GIT = "is not a git repository"  # DVC's words
+WITHOUT_GIT = "`dvc config core.no_scm true` lets it work without, or `git init`"
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     """A command of this environment, its output captured.
 
     Raises:
-        SystemExit: the command fails; shows its last line.
+        SystemExit: the command fails; shows what it complains of.
     """
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        sys.exit(f"handover: {' '.join(command[:2])} failed: {said[-1] if said else 'no message'}")
+        if any(NO_GIT in line for line in said):
+            sys.exit(f"handover: no git repository here, which DVC wants; {WITHOUT_GIT}")
+        errors = [line for line in said if line.startswith("ERROR: ")]  # DVC goes on with advice in further lines
+        told = (errors or said or ["no message"])[0 if errors else -1]
+        sys.exit(f"handover: {' '.join(command[:2])} failed: {told.removeprefix('ERROR: ')}")
     return done
 
 
@@ -208,4 +219,8 @@ DIRECTIONS = {"dvc": to_dvc, "snakemake": to_snakemake}
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in DIRECTIONS:
         sys.exit(f"usage: python workflow/handover.py {{{','.join(DIRECTIONS)}}}")
+    try:
+        conflicts.check_all()
+    except UserError as error:
+        sys.exit(f"handover: {error}")
     print(f"handover: {DIRECTIONS[sys.argv[1]]()}")

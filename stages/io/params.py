@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from stages.io import registries
+from stages.io import conflicts, registries
 from stages.io.errors import UserError, choose, reason
 
 Params = dict[str, Any]
@@ -41,12 +41,13 @@ def load(path: str | Path = FILE) -> Params:
     """Read and check the parameters.
 
     Raises:
-        UserError: the file is absent, is not YAML, or breaks the schema or a reference between blocks.
+        UserError: the file is absent, half merged, is not YAML, or breaks the schema or a reference between blocks.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run from the project's folder") from None
+    conflicts.check(Path(path), text)
     try:
         params = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
     except UserError:

@@ -1,17 +1,10 @@
-# Shared by all rules: the checks before anything starts, what a job depends on, and what a wildcard may be.
-import sys
+# Shared by all rules: what must hold before anything starts, what a job depends on, and what a wildcard may be.
 from contextlib import ExitStack
 from pathlib import Path
 
 from stages.io import artifacts
-from stages.io import params as parameters
-from stages.io.errors import UserError
 from workflow import handover
 
-try:
-    on_disk = parameters.load()
-except UserError as error:
-    sys.exit(str(error))
 if config != on_disk:
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
