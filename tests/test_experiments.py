@@ -57,3 +57,16 @@ def test_an_override_changes_what_it_names(tmp_path, override, changed):
     apply_overrides(str(path), [override])
     before, after = dict(leaves(params.load(ROOT / "params.yaml"))), dict(leaves(params.load(path)))
     assert {key for key in before | after if before.get(key) != after.get(key)} == changed
+
+
+@pytest.mark.engines
+def test_a_queued_experiment_on_own_images_runs_once_dvc_knows_them(study):
+    """As docs/running.md says: the copy that a queue works in holds what git and DVC know."""
+    make_own(study)
+    study.edit(lambda params: params["run"].update(datasets=["own"], defenses=["vanilla"], attacks=["es"]))
+    study.run("dvc", "add", "--quiet", "data/raw/own")
+    git(study, "add", "data/raw/own.dvc", "data/raw/.gitignore", "params.yaml")
+    git(study, "commit", "-qm", "own images")
+    study.run("dvc", "exp", "run", "--queue", "-S", "datasets.own.training.epochs=2")
+    study.run("dvc", "exp", "run", "--run-all")
+    assert "Success" in study.run("dvc", "queue", "status").stdout

@@ -56,7 +56,8 @@ def folder(raw: Path) -> list[Item]:
         classes = subfolders(raw)
     files = [(label, path) for label, parent in enumerate(classes) for path in sorted(parent.iterdir()) if shown(path)]
     if not files:
-        raise UserError("no images in class folders; put one folder of images per class there")
+        found = "no images in class folders" if raw.is_dir() and any(map(shown, raw.iterdir())) else "empty"
+        raise UserError(f"{found}; put one folder of images per class there")
     for _, path in files:
         if not is_text(path.relative_to(raw).as_posix()):
             raise UserError(f"{path.relative_to(raw)}: the name is not valid UTF-8; rename it")
