@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from engine_world import git
+from own_images import make_own
 
 from stages.io import params
 
