@@ -5,8 +5,6 @@ PYTHON ?= python3
 CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
 VENV := .venv
 STAMP := $(VENV)/.installed
-# Marked tests have a target each.
-QUICK := not faults and not browser and not crate and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .PHONY: setup reproduce test coverage test-browser test-crate test-slow test-engines test-real test-conda test-slurm \
@@ -24,8 +22,8 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 	@$(RUN) ca-tride compute --cores $(CORES)
 	@cat reports/tables/main.md
 
-test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
-	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
+test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines; marked tests (pyproject.toml) have a target each
+	$(RUN) python -m pytest -n $(CORES) --dist worksteal
 
 coverage: $(STAMP)  ## the quick suite again, with the lines that no test runs
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal --cov --cov-report term-missing:skip-covered

@@ -21,13 +21,14 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     threads.limit(profile["threads"])
     from stages.data.batches import training_batches
     from stages.data.splits import central_crop, load_split, validated
-    from stages.models import checkpoints, training
+    from stages.models import checkpoints, own_models, training
     from stages.runtime import device, resume
 
     place = device.settle(profile, dataset)
     inputs, test = validated(dataset), load_split(dataset, "test")
     if "model" in block:
-        return training.adopt(block["model"], folder, central_crop(test, [0, 1], crop))
+        images = central_crop(test, own_models.some(len(test.labels)), crop)
+        return training.adopt(block["model"], folder, images, f"defenses.{defense}.model")
     learn = load_split(dataset, "train")
     cli.log.info("read %d training images of %s", len(learn.rows), dataset)
 

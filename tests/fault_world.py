@@ -86,7 +86,7 @@ def mend(name):
             todo.pop()
             continue
         lines.append(line)
-        if "delete it" in line:
+        if "delete it" in line or "move it away" in line:
             Path(line.split(": ")[1]).unlink()
         said = re.search(r"`python -m stages\.(\w+)([^`]*)`", line)
         assert said, line

@@ -23,9 +23,18 @@ REGISTRIES = ("ATTACKS", "BACKBONES", "DEFENSES", "MINERS", "READERS")
 CANNOT_CHANGE_A_RESULT = {
     "stages.runtime.artifacts": "where files lie, and writing them whole or not at all",
     "stages.runtime.checksums": "compares files with what was written of them, and ends the job where they differ",
-    "stages.runtime.cli": "words, messages, progress; threads and device are values of the recipe",
+    "stages.runtime.blocks": "writes out the values that are in the recipe",
+    "stages.runtime.checks": "refuses wrong parameters",
+    "stages.runtime.cli": "words and messages",
+    "stages.runtime.conflicts": "refuses files that git left half merged",
+    "stages.runtime.documents": "reads the values that are in the recipe",
     "stages.runtime.errors": "messages",
     "stages.runtime.params": "gives the values that are in the recipe",
+    "stages.runtime.progress": "says how far a job is",
+    "stages.runtime.provenance": "writes when and with what a job ran, beside its outputs",
+    "stages.runtime.termination": "what a signal does; a job goes on from its state with the same bytes",
+    "stages.core.selfchecks": "refuses a model that is no function",
+    "stages.models.state_dicts": "says which weights do not fit",
     "stages.runtime.registries": "names, for checks of parameters",
 }
 RUN_ON_IMPORT, ALL = "", "*"  # in place of a definition's name: statements that bind no name, and the whole module

@@ -38,18 +38,24 @@ STAGES = (
     "report",
 )  # each before what follows from it
 NOTHING_TO_DO = "Nothing to be done"
+NO_GIT = "is not a git repository"  # DVC's words
+WITHOUT_GIT = "`dvc config core.no_scm true` lets it work without, or `git init`"
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     """A command of this environment, its output captured.
 
     Raises:
-        SystemExit: the command fails; shows its last line.
+        SystemExit: the command fails; shows what it complains of.
     """
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        sys.exit(f"sync: {' '.join(command[:2])} failed: {said[-1] if said else 'no message'}")
+        if any(NO_GIT in line for line in said):
+            sys.exit(f"sync: no git repository here, which DVC wants; {WITHOUT_GIT}")
+        errors = [line for line in said if line.startswith("ERROR: ")]  # DVC goes on with advice in further lines
+        told = (errors or said or ["no message"])[0 if errors else -1]
+        sys.exit(f"sync: {' '.join(command[:2])} failed: {told.removeprefix('ERROR: ')}")
     return done
 
 

@@ -86,7 +86,8 @@ class OwnModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images (B, C, H, W) in [0, 1]; the result (B, D) has unit norm."""
-        return F.normalize(self.network(images))
+        # Half precision would not hold the sums of distances, nor double precision the files that keep embeddings.
+        return F.normalize(self.network(images).to(images.dtype))
 
     def train(self, mode: bool = True) -> "OwnModel":
         """Keep evaluation mode."""

@@ -94,8 +94,9 @@ def _classes(root: Node, raw: Path) -> Iterator[Class]:
     if not root.folders:
         loose = f" ({len(root.images)} lie beside, such as {root.images[0].name})" if root.images else ""
         others = originals.left_out(raw, root.images, with_lists=False)
+        found = "no images in class folders" if next(originals.files(raw), None) else "empty"
         raise UserError(
-            f"no images in class folders{loose}{f' ({others})' if others else ''}; put one folder of images per class "
+            f"{found}{loose}{f' ({others})' if others else ''}; put one folder of images per class "
             "there, as class/image.jpg"
         )
     deepest = root.folders[0].folders[0]

@@ -91,7 +91,7 @@ def attack_batches(
         columns, perturbed = attack_batch(config, embed, images, rows)
         done.columns.append(columns)
         pairs = zip(rows.tolist(), perturbed, strict=True)
-        done.thumbnails.extend(image.clone() for row, image in pairs if row in examples)
+        done.pictures.extend(image.clone() for row, image in pairs if row in examples)
         yield
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from stages.core.models import BACKBONES, Embedder
+from stages.models import state_dicts
 from stages.runtime import artifacts
 from stages.runtime.errors import UserError, reason
 
@@ -60,7 +61,7 @@ def digest(weights: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name in sorted(weights):
         total.update(name.encode())
-        total.update(weights[name].contiguous().numpy().tobytes())
+        total.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())  # bfloat16 too
     return total.hexdigest()
 
 
@@ -77,30 +78,77 @@ def check_shapes(architecture: Architecture, found: Mapping[str, Sequence[int]])
     """
     with torch.device("meta"):
         wanted = {name: list(value.shape) for name, value in build(architecture).state_dict().items()}
-    for name in sorted({*wanted, *found}):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(f"{name} has shape {found.get(name)} instead of {wanted.get(name)}")
+    if wanted.keys() != found.keys():
+        raise ValueError(state_dicts.misfit(sorted(wanted.keys() - found), sorted(found.keys() - wanted)))
+    for name in sorted(wanted):
+        if wanted[name] != found[name]:
+            raise ValueError(f"{name} has shape {found[name]} instead of {wanted[name]}")
+
+
+class ForeignError(ValueError):
+    """A file that this project did not write, for all that can be seen."""
+
+
+class AlteredError(ValueError):
+    """A file of this project whose weights are not those that its header has the hash of."""
 
 
 def load(path: Path, made_by: str) -> Embedder:
     """Build and fill the model of a checkpoint, in evaluation mode.
 
     Raises:
-        UserError: the file is missing, damaged, or does not fit its own description.
+        UserError: the file is missing, altered, does not fit its own description, or is not of this project.
     """
     artifacts.require(path, made_by)
     try:
+        return read(path)
+    except AlteredError as error:
+        raise UserError(f"{path}: {error}; move it away and run `{made_by}`") from None
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not a checkpoint of this project ({error}); move it away and run `{made_by}`"
+        ) from None
+
+
+def read(path: Path) -> Embedder:
+    """The model of a checkpoint that is there, in evaluation mode.
+
+    Raises:
+        ForeignError: it is no safetensors file, or its header does not describe a model of this project.
+        AlteredError: it is of this project, and its weights are not those that were saved.
+    """
+    try:
         with safe_open(path, framework="pt") as file:
-            described = json.loads(file.metadata()["architecture"])
-            promised = described.pop("weights_sha256")
-            architecture = Architecture(**described)
+            architecture, promised = described(file.metadata(), list(file.keys()))
             check_shapes(architecture, {name: file.get_slice(name).get_shape() for name in file.keys()})  # noqa: SIM118
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        for name, value in weights.items():
+            if value.dtype != torch.float32 and not name.endswith(".num_batches_tracked"):
+                raise ForeignError(f"{name} is {value.dtype} instead of float32, so it was converted")
         with torch.random.fork_rng(devices=[]):
             model = build(architecture)
         model.load_state_dict(weights)
-        if digest(weights) != promised or not finite(weights):
-            raise ValueError("weights that are not those that were saved")
+        whole = digest(weights) == promised and finite(weights)
+    except ForeignError:
+        raise
     except Exception as error:  # a header from elsewhere can say anything of the architecture
-        raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{made_by}`") from None
+        raise ForeignError(reason(error)) from None
+    if not whole:
+        raise AlteredError("its weights are not those that were saved")
     return model.eval()
+
+
+def described(metadata: Mapping[str, str] | None, names: Sequence[str]) -> tuple[Architecture, str]:
+    """Architecture and hash of the weights from a header.
+
+    Raises:
+        ForeignError: other programs wrote it; says what ``names`` of tensors it has.
+        ValueError, TypeError: its architecture is not one.
+    """
+    if "architecture" not in (metadata or {}):
+        origin = state_dicts.wrapped(names)
+        hint = f"; {origin}" if origin else ""
+        raise ForeignError(f"its header names no architecture; it holds {state_dicts.listed(names) or 'nothing'}{hint}")
+    values = json.loads((metadata or {})["architecture"])
+    promised = values.pop("weights_sha256")
+    return Architecture(**values), promised

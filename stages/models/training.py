@@ -16,12 +16,12 @@ from stages.core.defenses import DEFENSES
 from stages.core.defenses.own import own as width
 from stages.core.metrics import chance_recall, collapse, recall_at_1, spread
 from stages.core.mining import MINERS
-from stages.core.models import Embedder
+from stages.core.models import Embedder, OwnModel
 from stages.core.training import EpochRow, Load, TrainConfig, TrainingError, TrainState, train
 from stages.models import checkpoints, own_models, weights
 from stages.models.inference import embed_split
 from stages.runtime import artifacts, processes, resume
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, reason
 from stages.runtime.params import Params
 from stages.runtime.progress import progress
 
@@ -143,8 +143,10 @@ def write(folder: Path, history: History, save: Callable[[Path], None]) -> list[
     return list(outputs)
 
 
-def adopt(own: Params, folder: Path, images: Tensor) -> list[Path]:
+def adopt(own: Params, folder: Path, images: Tensor, key: str) -> list[Path]:
     """Write a user's model as if it had been trained here; ``images`` (B, C, H, W) are tried on it.
+
+    ``key`` is its place in params.yaml.
 
     Raises:
         UserError: it cannot be built, or cannot embed or be attacked through such images.
@@ -152,12 +154,14 @@ def adopt(own: Params, folder: Path, images: Tensor) -> list[Path]:
 
     def save(path: Path) -> None:
         if "import" not in own:
-            return own_models.copy(own, images.shape[1], images.shape[2], path)
+            own_models.check(own_models.copy(own, images.shape[1], images.shape[2], path), images, key)
+            return
         network = own_models.build(own["import"])
         try:
-            log.info("%s gives embeddings of %d", own["import"], width(network, images))
+            log.info("%s gives embeddings of %d", own["import"], width(network, images[:2]))
         except TrainingError as error:
-            raise UserError(f"{own['import']}: {error}") from None
-        return own_models.save(network, own, path)
+            raise UserError(f"{own['import']}: {reason(error)}") from None
+        own_models.save(network, own, path)
+        own_models.check(OwnModel(network), images, key)
 
     return write(folder, [], save)

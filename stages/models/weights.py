@@ -25,11 +25,11 @@ def load(network: nn.Module, backbone: str) -> None:
     path = find(weights)
     found = checksums.sha256(path)
     if found != weights.sha256:
-        raise UserError(f"{path}: wrong checksum (sha256 {found}); delete it and {remedy(weights)}")
+        raise UserError(f"{path}: wrong checksum (sha256 {found}); move it away and {remedy(weights)}")
     try:
         fitting = select(read(path), network.state_dict(), weights.head)
     except ValueError as error:
-        raise UserError(f"{path}: not weights of {backbone} ({error}); delete it and {remedy(weights)}") from None
+        raise UserError(f"{path}: not weights of {backbone} ({error}); move it away and {remedy(weights)}") from None
     network.load_state_dict(fitting, strict=False)
 
 

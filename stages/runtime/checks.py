@@ -119,7 +119,8 @@ def _check_defense(key: str, block: Mapping[str, Any], datasets: list[str]) -> N
         for one in values:
             if not known[name].admits(one):
                 raise ParamsError(f"{key}.options.{name}", f"{one!r} is not of type {known[name].kind}; change it")
-            if isinstance(one, int | float) and (one < 0 or (one == 0 and name in POSITIVE_OPTIONS)):
+            number = isinstance(one, int | float) and not isinstance(one, bool)
+            if number and (one < 0 or (one == 0 and name in POSITIVE_OPTIONS)):
                 raise ParamsError(f"{key}.options.{name}", f"{one} is too small; give a number above 0")
 
 

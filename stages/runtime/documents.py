@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from stages.runtime import conflicts
 from stages.runtime.errors import UserError, reason
 
 
@@ -36,9 +37,12 @@ def read(path: Path, file: str) -> Any:
         UserError: it is absent, not YAML, or has a key twice.
     """
     try:
-        loader = _StrictLoader(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run from the project's folder") from None
+    conflicts.check(path, content)
+    try:
+        loader = _StrictLoader(content)
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise UserError(f"{path}: not valid YAML ({reason(error)})") from None
     loader.file = file

@@ -1,6 +1,13 @@
 """The one exception that users cause and may see."""
 
+import re
 from difflib import get_close_matches
+
+# Colors, cursor movements and titles, as libraries write them for terminals (ECMA-48).
+CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+CAUSE = re.compile(
+    r"[\w. ]*(?:error|exception): \S", re.IGNORECASE
+)  # the last line of a quoted traceback, and the like
 
 
 class UserError(Exception):
@@ -32,9 +39,16 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
-def reason(error: BaseException) -> str:
-    """What another library complains of, in one line."""
-    return " ".join(str(error).split("\n")[0].split())[:200].rstrip(":;,. ") or type(error).__name__
+def reason(error: BaseException | str) -> str:
+    """What another library complains of, in one line without control codes.
+
+    Of several lines it is the one that names an error, else the first with what it announces by a colon at its end.
+    """
+    lines = [" ".join(line.split()) for line in CONTROL.sub("", str(error)).splitlines()]
+    lines = [line for line in lines if line] or [type(error).__name__]
+    causes = [line for line in lines[1:] if CAUSE.match(line)]
+    announced = " ".join(lines) if lines[0].endswith(":") else lines[0]
+    return (causes[-1] if causes else announced)[:300].rstrip(":;,. ") or type(error).__name__
 
 
 def choose(word: str, known: list[str]) -> str:

@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.runtime.errors import UserError
+
 STAGES = Path(__file__).parents[1]
 CORE = STAGES / "core"
 
@@ -44,30 +46,82 @@ class Option(NamedTuple):
         return self._one(value)
 
     def _one(self, value: object) -> bool:
-        right_type = isinstance(value, self.types) and not isinstance(value, bool)
-        return right_type and (not self.choices or value in self.choices)
+        if isinstance(value, bool):  # Python counts true as a whole number
+            return bool in self.types
+        return isinstance(value, self.types) and (
+            not isinstance(value, str) or not self.choices or value in self.choices
+        )
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "Literal": (str,)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "Literal": (str,),
+    "None": (type(None),),
+}
 
 
 def _option(annotation: ast.expr) -> Option:
+    """Read an annotation.
+
+    Raises:
+        ValueError: it is none of those that `options` names.
+    """
     many = isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Sequence"
-    inner = annotation.slice if isinstance(annotation, ast.Subscript) and many else annotation
-    choices = ast.literal_eval(inner.slice) if isinstance(inner, ast.Subscript) else ()
-    name = ast.unparse(inner.value if isinstance(inner, ast.Subscript) else inner)
-    return Option(ast.unparse(annotation), _TYPES[name], choices, many)
+    parts = _alternatives(annotation.slice if isinstance(annotation, ast.Subscript) and many else annotation)
+    types: tuple[type, ...] = ()
+    choices: tuple[str, ...] = ()
+    for part in parts:
+        name = ast.unparse(part.value if isinstance(part, ast.Subscript) else part)
+        if name not in _TYPES or isinstance(part, ast.Subscript) != (name == "Literal"):
+            raise ValueError(ast.unparse(annotation))
+        types += _TYPES[name]
+        if isinstance(part, ast.Subscript):
+            written = ast.literal_eval(part.slice)
+            choices += written if isinstance(written, tuple) else (written,)
+    if not all(isinstance(choice, str) for choice in choices):
+        raise ValueError(ast.unparse(annotation))
+    return Option(ast.unparse(annotation), types, choices, many)
+
+
+def _alternatives(annotation: ast.expr) -> list[ast.expr]:
+    """The members of ``a | b``, and of ``Optional[a]``."""
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return [*_alternatives(annotation.left), *_alternatives(annotation.right)]
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Optional":
+        return [annotation.slice, ast.Constant(None)]
+    return [annotation]
 
 
 @cache
 def options(method: str) -> dict[str, Option]:
     """Keyword-only arguments of the defense ``method``, ``eps`` left out (training gives it).
 
-    They are annotated int, float, str, Literal["a", "b"] or Sequence of one of these.
+    They are annotated bool, int, float, str, Literal["a", "b"], one of these ``| None``, or Sequence of one of these.
+
+    Raises:
+        UserError: the file defines no such function, or an option has no annotation or another one.
     """
-    module = ast.parse((CORE / "defenses" / f"{method}.py").read_text())
-    function = next(node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == method)
-    return {arg.arg: _option(arg.annotation) for arg in function.args.kwonlyargs if arg.annotation and arg.arg != "eps"}
+    path = CORE / "defenses" / f"{method}.py"
+    place = path.relative_to(CORE.parents[1]).as_posix()
+    body = ast.parse(path.read_text()).body if path.is_file() else []
+    function = next((node for node in body if isinstance(node, ast.FunctionDef) and node.name == method), None)
+    if function is None:
+        raise UserError(f"{place}: defines no function {method!r}; give it the name of the file and of the registry")
+    known = {}
+    for argument in function.args.kwonlyargs:
+        if argument.arg == "eps":
+            continue
+        try:
+            known[argument.arg] = _option(argument.annotation or ast.Name("no annotation"))
+        except ValueError as error:
+            raise UserError(
+                f"{place}: option {argument.arg!r} is annotated {error}, which params.yaml cannot be checked against; "
+                'annotate it bool, int, float, str, Literal["a", "b"], one of these | None, or Sequence of one'
+            ) from None
+    return known
 
 
 def defenses() -> list[str]:

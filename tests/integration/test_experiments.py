@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from engine_world import git
+from own_images import make_own
 
 from stages.runtime import params
 
@@ -70,3 +72,16 @@ def test_overrides_have_the_value_that_they_give(tmp_path):
     assert params.defense(loaded, "act", "cub")["options"] == {"steps": 2, "alpha_over_eps": 0.125}
     assert params.dataset(loaded, "cub")["training"]["epochs"] == 3
     assert loaded["run"]["datasets"] == ["cub"]
+
+
+@pytest.mark.engines
+def test_a_queued_experiment_on_own_images_runs_once_dvc_knows_them(study):
+    """As docs/running.md says: the copy that a queue works in holds what git and DVC know."""
+    make_own(study)
+    study.edit(lambda params: params["run"].update(datasets=["own"], defenses=["vanilla"], attacks=["es"]))
+    study.run("dvc", "add", "--quiet", "data/raw/own")
+    git(study, "add", "data/raw/own.dvc", "data/raw/.gitignore", "params.yaml")
+    git(study, "commit", "-qm", "own images")
+    study.run("dvc", "exp", "run", "--queue", "-S", "datasets.own.training.epochs=2")
+    study.run("dvc", "exp", "run", "--run-all")
+    assert "Success" in study.run("dvc", "queue", "status").stdout

@@ -150,7 +150,7 @@ def test_missing_raw_data_says_where_to_put_it(project):
     project.edit(use_folder)
     done = project.stage("prepare", "own", check=False)
     assert done.returncode == 1
-    assert "prepare: data/raw/own: no images in class folders; put one folder of images per class" in done.stderr
+    assert "prepare: data/raw/own: empty; put one folder of images per class" in done.stderr
 
 
 def add_image(own):

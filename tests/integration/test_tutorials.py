@@ -116,6 +116,11 @@ MODULES = {
         "        return super().forward(x)\ndef build():\n    return M()\n",
         "no gradient reaches the images",
     ),
+    "noise as a defense": (
+        "import torch\nfrom torch import nn\nclass M(nn.Flatten):\n    def forward(self, x):\n"
+        "        return super().forward(x + 0.01 * torch.randn_like(x))\ndef build():\n    return M()\n",
+        "defenses.mine.model: the model cannot be measured: it is randomized: two calls on the same images",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from stages.runtime import conflicts
 from workflow import sync
 
 
@@ -22,4 +23,5 @@ def run(engine: str) -> str:
     Raises:
         SystemExit: the other engine's work is not finished, or was edited by hand.
     """
+    conflicts.check_all()
     return f"sync: {sync.DIRECTIONS[engine]()}"

@@ -1,18 +1,11 @@
-# Shared by all rules: the checks before anything starts, what a job depends on, and what a wildcard may be.
-import sys
+# Shared by all rules: what must hold before anything starts, what a job depends on, and what a wildcard may be.
 from contextlib import ExitStack
 from pathlib import Path
 
 from stages.data import originals as data_files
 from stages.runtime import artifacts
-from stages.runtime import params as parameters
-from stages.runtime.errors import UserError
 from workflow import recipes, sync
 
-try:
-    study = parameters.load()
-except UserError as error:
-    sys.exit(str(error))
 if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 

@@ -89,6 +89,6 @@ def test_damaged_and_hostile_checkpoints_are_named(tmp_path, damage):
     damage(path)
     with pytest.raises(UserError) as caught:
         checkpoints.load(path, "python -m stages.train digits act 0")
-    assert str(caught.value).startswith(f"{path}: damaged (")
-    assert "delete it and run `python -m stages.train digits act 0`" in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: not a checkpoint of this project (")
+    assert "move it away and run `python -m stages.train digits act 0`" in str(caught.value)
     assert "\n" not in str(caught.value)

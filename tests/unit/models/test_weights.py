@@ -139,7 +139,7 @@ WRONG = {
 def test_files_that_are_no_weights_are_named(place, name):
     content, expected = WRONG[name]
     place(content)
-    check_message("data/weights/tiny.pth: ", expected, "delete it and ")
+    check_message("data/weights/tiny.pth: ", expected, "move it away and ")
 
 
 def check_message(start, *parts):
@@ -159,7 +159,7 @@ def check_message(start, *parts):
 
 def test_a_damaged_safetensors_file_is_named(place):
     place(b"\x10\x00", "data/weights/tiny.safetensors")
-    with pytest.raises(UserError, match=r"tiny\.safetensors: not weights of tiny .*; delete it and"):
+    with pytest.raises(UserError, match=r"tiny\.safetensors: not weights of tiny .*; move it away and"):
         weights.load(tiny(3, 3, 6), "tiny")
 
 
@@ -171,7 +171,7 @@ def test_a_missing_file_is_named(place):
 def test_an_altered_file_is_named_even_if_it_would_load(place):
     path = place(pretrained())
     torch.save(changed(**{"0.bias": torch.zeros(4)}), path)
-    check_message("data/weights/tiny.pth: wrong checksum (sha256 ", checksums.sha256(path), "delete it and ")
+    check_message("data/weights/tiny.pth: wrong checksum (sha256 ", checksums.sha256(path), "move it away and ")
 
 
 def test_a_backbone_without_weights_is_named():

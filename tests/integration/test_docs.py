@@ -1,0 +1,246 @@
+"""What the docs tell people to write or type is accepted: every YAML block and every command line, on every page.
+
+Pages that `test_tutorials.py` follows are run there as they stand; here the words of every command are read by the
+program that it calls, and every block of YAML is put into params.yaml as a person would.
+"""
+
+import re
+import shlex
+import subprocess
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.runtime import cli, params
+from stages.runtime.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("README.md", "docs/**/*.md", "data/raw/*/README.md", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
+)
+FOLLOWED = {
+    f"docs/{name}" for name in re.findall(r'follow\(\w+, "(.+?)"\)', (ROOT / "tests/test_tutorials.py").read_text())
+}
+BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SPAN = re.compile(r"`([^`]+)`")
+SETTING = re.compile(r"([a-z_]+(?:\.[a-z0-9_]+)*): (\S.*)")
+PLACEHOLDERS = {"NAME": "digits", "STAGE": "report"}
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def text_of(page):
+    return (ROOT / page).read_text()
+
+
+def spans(page):
+    """Pieces of code inside the prose of a page."""
+    return [" ".join(span.split()) for span in SPAN.findall(BLOCK.sub("", text_of(page)))]
+
+
+def commands(page):
+    """Command lines of a page: those of its console blocks, and those in its prose."""
+    lines = [
+        line for kind, text in BLOCK.findall(text_of(page)) if kind in ("", "console") for line in text.splitlines()
+    ]
+    typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ") or line.split(" ")[0] in CHECKS]
+    typed += [span for span in spans(page) if " " in span and span.split(" ")[0] in CHECKS]
+    return [part for line in typed for part in re.split(r" && ", line)]
+
+
+def blocks(page):
+    return [text for kind, text in BLOCK.findall(text_of(page)) if kind == "yaml"]
+
+
+def with_block(text, block):
+    """Parameters with a block of YAML merged in; it may use anchors of params.yaml, as where a person pastes it."""
+
+    def indented(lines):
+        return "".join(f"  {line}" for line in lines.splitlines(keepends=True))
+
+    both = yaml.safe_load(f"whole:\n{indented(text)}\nchange:\n{indented(block)}")
+    return merged(both["whole"], both["change"])
+
+
+def merged(into, change):
+    for key, value in change.items():
+        old = into.get(key)
+        into[key] = merged(dict(old), value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return into
+
+
+def on_file(name):
+    assert (ROOT / name).exists(), name
+
+
+def check_python(words):
+    if words[0] == "-m":
+        assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file(), words[1]
+        if words[1].startswith("stages."):
+            check_stage(words[1].partition(".")[2], words[2:])
+    elif words[0] != "make_images.py":  # made by the page that runs it
+        on_file(words[0])
+    if words[0] == "workflow/sync.py":
+        assert words[1] in ("dvc", "snakemake")
+
+
+def check_stage(stage, words):
+    asked = re.search(
+        rf'cli\.main\({stage}, "{stage}", __doc__ or ""(.*?)\)', (ROOT / f"stages/{stage}.py").read_text()
+    )
+    names = re.findall(r'"(\w+)"', asked[1])
+    assert len(words) == len(names), (stage, words)
+    given = {name: int(word) if name == "seed" else word for name, word in zip(names, words, strict=True)}
+    cli.check_words(given, params.load(ROOT / "params.yaml"))
+
+
+def check_make(words):
+    for word in words:
+        name, is_variable, _ = word.partition("=")
+        assert re.search(
+            rf"\$\({name}\)|\$\(if \$\({name}\)" if is_variable else rf"^{name}:", MAKEFILE, re.MULTILINE
+        ), word
+
+
+def check_snakemake(words):
+    from snakemake.cli import get_argument_parser
+
+    given = get_argument_parser().parse_args(words)
+    for profile in given.profile or ():
+        on_file(profile)
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    for rule in given.forcerun or ():
+        assert f"rule {rule}:" in rules
+
+
+def check_dvc(words):
+    from dvc.cli import parse_args
+
+    given = parse_args(words)
+    for change in getattr(given, "set_param", None) or ():
+        key, _, value = change.partition("=")
+        loaded = params.load(ROOT / "params.yaml")
+        params.lookup(loaded, key)
+        parent, _, last = key.rpartition(".")
+        params.lookup(loaded, parent)[last] = yaml.safe_load(value)
+        params.check(loaded)
+
+
+def check_pip(words):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert words[0] == "install"
+    for before, word in pairwise(words):
+        if before in ("-c", "-r"):
+            on_file(word)
+        elif match := re.fullmatch(r"\.\[(.+)\]", word):
+            assert match[1] in extras
+
+
+def check_git(words):
+    if words != ["clone"]:
+        assert (
+            "usage: git" in subprocess.run(["git", words[0], "-h"], capture_output=True, text=True, check=False).stdout
+        )
+
+
+def check_torchrun(words):
+    check_python(words[words.index("-m") :])
+
+
+def check_shell(words):
+    """A command of every system; files of the project that it names are there, and tables of reports are configured."""
+    for word in words:
+        if match := re.fullmatch(r"reports/tables/(\w+)\.md", word):
+            assert match[1] in {*params.load(ROOT / "params.yaml")["tables"], "mine"}
+        elif word.startswith(("docs/", "workflow/", "stages/")):
+            on_file(word)
+
+
+def check_kubectl(words):
+    assert words[:2] == ["apply", "-f"]
+    assert yaml.safe_load((ROOT / words[2]).read_text())["kind"]
+
+
+def check_docker(words):
+    """Not run anywhere, which the page says: no docker here."""
+    assert words[0] in ("build", "run")
+    assert words[0] == "run" or (ROOT / "Dockerfile").is_file()
+    assert "Not run" in text_of("docs/running.md")
+
+
+CHECKS = {
+    "python": check_python, "make": check_make, "snakemake": check_snakemake, "dvc": check_dvc, "pip": check_pip,
+    "git": check_git, "torchrun": check_torchrun, "kubectl": check_kubectl, "docker": check_docker,
+    "pip-audit": lambda words: on_file(words[-1]),
+} | dict.fromkeys(("cat", "cp", "mkdir", "find", "source", "sha256sum", "ulimit"), check_shell)  # fmt: skip
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_every_command_line_is_one_that_its_program_takes(page, capsys):
+    for line in commands(page):
+        for placeholder, word in PLACEHOLDERS.items():
+            line = re.sub(rf"\b{placeholder}\b(?!=)", word, line)
+        program, *words = shlex.split(line, comments=True)
+        try:
+            CHECKS[program](words)
+        except KeyError as error:
+            pytest.fail(f"{page}: `{line}`: {error}")
+        except (SystemExit, Exception) as error:
+            pytest.fail(f"{page}: `{line}`: {error} {capsys.readouterr().err[-300:]}")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page not in FOLLOWED])
+def test_every_block_of_yaml_is_accepted(page):
+    loaded = (ROOT / "params.yaml").read_text()
+    for block in blocks(page):
+        changed = with_block(loaded, block)
+        changed["run"]["datasets"] = [*yaml.safe_load(loaded)["run"]["datasets"], *new_datasets(changed)]
+        params.check(changed)
+
+
+def new_datasets(changed):
+    """What a block adds to the datasets, which its page says to name in `run.datasets`."""
+    return changed["datasets"].keys() - params.load(ROOT / "params.yaml")["datasets"].keys()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_in_the_prose_is_accepted(page):
+    schema = params.SCHEMA.read_text()
+    for span in spans(page):
+        match = SETTING.fullmatch(span)
+        if not match or match[1].startswith("dvc."):
+            continue
+        loaded = params.load(ROOT / "params.yaml")
+        parent, _, key = match[1].rpartition(".")
+        if parent:
+            params.lookup(loaded, match[1])
+            params.lookup(loaded, parent)[key] = yaml.safe_load(match[2])
+            params.check(loaded)
+        else:
+            assert re.search(rf"^\s+{key}:", schema, re.MULTILINE), span
+
+
+@pytest.mark.parametrize("file", sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.yaml")))
+def test_whole_files_of_parameters_are_accepted(file):
+    params.load(ROOT / file)
+
+
+def test_the_checks_see_what_they_are_for():
+    """Pages and commands are found, and what is wrong does not pass."""
+    assert {"README.md", "docs/data.md", "data/raw/cub/README.md"} <= set(PAGES)
+    assert {"docs/own_model.md", "docs/add_dataset.md"} <= FOLLOWED
+    assert sum(len(commands(page)) for page in PAGES) > 100
+    assert blocks("docs/data.md")
+    for wrong in ("python -m stages.train digits", "python -m stages.nothing", "make no-such-target", "dvc reproduce",
+                  "snakemake --no-such-option", "python workflow/sync.py git", "pip install -e '.[none]'",
+                  "dvc exp run -S datasets.digits.training.epoch=1", "git no-such-command"):  # fmt: skip
+        program, *words = shlex.split(wrong)
+        with pytest.raises((Exception, SystemExit)):
+            CHECKS[program](words)
+    lacking = blocks("docs/data.md")[0].replace("precision: fp32", "")
+    with pytest.raises(UserError, match="'precision' is missing"):
+        params.check(with_block((ROOT / "params.yaml").read_text(), lacking))
