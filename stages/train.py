@@ -24,7 +24,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.models import checkpoints, training
     from stages.runtime import device, resume
 
-    place = device.settle(profile, dataset)
+    place = device.configure(profile, dataset)
     inputs, test = validated(dataset), load_split(dataset, "test")
     if "model" in block:
         return training.adopt(block["model"], folder, central_crop(test, [0, 1], crop))

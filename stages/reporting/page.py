@@ -18,7 +18,7 @@ from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, U
 from stages.runtime import artifacts, params
 
 TEMPLATES = Path(__file__).parent / "templates"
-# A verdict's mark is a shape and a word beside a colour, so that it can be read without seeing colours.
+# A verdict's mark is a shape and a word beside a color, so that it can be read without seeing colors.
 MARKS = {
     MATCH: ("match", "✓"),
     DIFFERS: ("differs", "✗"),
@@ -82,7 +82,7 @@ def _published(block: Mapping[str, Any]) -> Mapping[str, str]:
     return block.get("published", {}).get("datasets", {})
 
 
-def standing(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
+def leader(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
     """Who leads a table in ERS and by how much; rows marked shrunk or collapsed are told apart. None without ERS."""
     scored = [row for row in section["rows"] if row.cells.get("ers") is not None]
     ranked = sorted((row for row in scored if not row.mark), key=lambda row: -row.cells["ers"].mean)
@@ -135,7 +135,7 @@ def provenance(models: Mapping[str, Mapping[str, list[Model]]], loaded: params.P
 
 
 def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
-    """A function of dataset, defense and metric: the id of the page's line on the file that the figure comes from.
+    """A function of dataset, defense and metric: the id of the page's line on the file that the value comes from.
 
     With several seeds that of the first which has it; a score made of many files leads to all of them.
     """

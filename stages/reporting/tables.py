@@ -54,14 +54,14 @@ COLUMNS: dict[str, Column] = {
     ),
 }
 
-_READINGS = (
+_VARIANTS = (
     "ES:D, LTM and GTM are in the reading `reference`: as the published numbers were made. Columns marked (exact) are "
     "as the attacks are described."
 )
 NOTES: dict[str, str] = {
-    "es_d": _READINGS,
-    "ltm": _READINGS,
-    "gtm": _READINGS,
+    "es_d": _VARIANTS,
+    "ltm": _VARIANTS,
+    "gtm": _VARIANTS,
     "ars_reconstructed": "ARS (reconstructed) is our benign-relative score. The formula of the paper's ARS is not in "
     "the released code and was not available; these are not values of it.",
     "nmi": "NMI: k-means++ with 10 starts up to 1,000 classes, above that one from random items with 25 iterations.",
@@ -125,7 +125,7 @@ def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
 
 
 def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, object]]:
-    """One record per cell for pandas; figures are None where there is none."""
+    """One record per cell for pandas; values are None where there is none."""
     records: list[dict[str, object]] = []
     for row in rows:
         for name in columns:

@@ -12,7 +12,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.params import FILE
 
 
-def settle(profile: Mapping[str, Any], dataset: str) -> torch.device:
+def configure(profile: Mapping[str, Any], dataset: str) -> torch.device:
     """Hold this process to a profile's threads and determinism; the device that a stage on ``dataset`` computes on.
 
     Raises:
