@@ -14,6 +14,7 @@ ENV PATH=/home/study/.venv/bin:$PATH PYTHONUNBUFFERED=1
 # Packages before code, so that an edit of a stage does not install them again.
 COPY --chown=study:study pyproject.toml constraints.txt README.md LICENSE ./
 COPY --chown=study:study stages/__init__.py stages/
+COPY --chown=study:study workflow/__init__.py workflow/
 RUN python -m venv /home/study/.venv \
     && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -e .
 

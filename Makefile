@@ -1,4 +1,5 @@
 # Two commands: `make reproduce` and `make test`. Each sets up what it needs; neither does set-up work twice.
+# What else one asks of a study is in `ca-tride --help`.
 PYTHON ?= python3
 # nproc takes OMP_NUM_THREADS for the number of cores.
 CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -8,7 +9,8 @@ STAMP := $(VENV)/.installed
 QUICK := not faults and not browser and not crate and not slow and not engines and not real and not conda and not slurm
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup test-faults fuzz soak lock licences reproduce verify plan ask prune zip crate export test test-crate test-browser test-slow test-engines test-real test-conda test-slurm rulegraph lint clean
+.PHONY: setup reproduce test coverage test-browser test-crate test-slow test-engines test-real test-conda test-slurm \
+	test-faults fuzz soak lint docs lock rulegraph clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)  ## create .venv with the pinned versions
@@ -19,33 +21,14 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
-	$(RUN) python workflow/progress.py --cores $(CORES)
+	@$(RUN) ca-tride compute --cores $(CORES)
 	@cat reports/tables/main.md
-	@echo "The report is reports/index.html"
-
-verify: $(STAMP)  ## the study anew in an empty folder, its bytes compared with the committed record; RECORD=1 records them
-	@$(RUN) python workflow/commands/verify.py $(if $(RECORD),--record) --cores $(CORES)
-
-plan: $(STAMP)  ## jobs, hours and disk of the configured matrix, before anything starts
-	@$(RUN) python workflow/commands/plan.py
-
-ask: $(STAMP)  ## one table or one cell: make ask NAME=ablation, make ask NAME=digits/ca_tride/0/ltm
-	@$(RUN) python workflow/commands/compute.py $(NAME) --cores $(CORES)
-
-prune: $(STAMP)  ## list what removed blocks left behind; DELETE=1 removes it
-	@$(RUN) python workflow/commands/prune.py $(if $(DELETE),--delete)
-
-zip: $(STAMP)  ## the report as report.zip, which opens without the repository
-	@$(RUN) python workflow/commands/bundle.py
-
-crate: $(STAMP)  ## the finished run as a Workflow Run RO-Crate in logs/provenance/crate; snakemake does it by itself
-	@$(RUN) python workflow/commands/crate.py
-
-export: $(STAMP)  ## one checkpoint with a model card and its data's licence note: make export MODEL=digits/ca_tride/0
-	@$(RUN) python workflow/commands/export.py $(MODEL)
 
 test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines
 	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal
+
+coverage: $(STAMP)  ## the quick suite again, with the lines that no test runs
+	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal --cov --cov-report term-missing:skip-covered
 
 test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
@@ -87,14 +70,15 @@ lock: constraints.txt  ## rewrite requirements.lock, the same versions with hash
 		--no-emit-index-url --no-emit-find-links --constraint constraints.txt --all-extras pyproject.toml \
 		--output-file requirements.lock
 
-licences: $(STAMP)  ## rewrite docs/licences.md
-	$(VENV)/bin/python workflow/commands/licences.py > docs/licences.md
-
 rulegraph: $(STAMP)  ## redraw the picture of the graph in the README; needs graphviz
 	$(RUN) snakemake --rulegraph --quiet all | dot -Tsvg > docs/rulegraph.svg
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy, snakefmt and YAML syntax
 	$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
+	$(RUN) snakefmt --check --quiet Snakefile workflow/rules && $(RUN) check-yaml --allow-multiple-documents $$(git ls-files '*.yaml' '*.yml')
+
+docs: $(STAMP)  ## the documentation site, into site/; a broken link or a page that no menu names fails
+	$(RUN) mkdocs build --strict --quiet
 
 clean:  ## remove results, not data and not the environment
-	rm -rf models results reports logs export report.zip
+	rm -rf recipes models results reports logs export report.zip site

@@ -29,9 +29,10 @@ onstart:
 
 onsuccess:
     reserved.close()
-    shell("{sys.executable} workflow/sync.py dvc || true")
-    shell("{sys.executable} workflow/commands/crate.py > /dev/null || true")
-    print("The report is reports/index.html", file=sys.stderr)
+    shell("{sys.executable} -m workflow sync dvc || true")
+    if Path("reports/index.html").exists():
+        shell("{sys.executable} -m workflow crate > /dev/null || true")
+        print("The report is reports/index.html", file=sys.stderr)
 
 
 onerror:

@@ -20,6 +20,7 @@ import psutil
 import yaml
 
 from benchmarks.engines import copy
+from stages.runtime.params import load
 
 RETRIES = 5
 SAMPLE = [("act", 1), ("hm", 3), ("ca_tride", 0)]  # models whose every file is compared
@@ -46,7 +47,7 @@ def make_tiny(folder: Path) -> None:
     digits["training"]["epochs"] = 1
     digits["attack_queries"] = 20
     params["run"]["seeds"] = [0, 1, 2, 3]
-    params["tables"] = {"main": params["tables"]["main"]}
+    params["papers"], params["tables"] = [], {"main": load(path)["tables"]["main"]}
     for block in params["attacks"].values():
         block["steps"] = 1
     path.write_text(yaml.safe_dump(params, sort_keys=False))

@@ -18,7 +18,7 @@ def visualize(params: Params, dataset: str) -> list[Path]:
     from stages.models import embeddings, own_models
     from stages.reporting.pictures import Album
 
-    run, wanted, crop = params["run"], params["gallery"], dataset_block(params, dataset)["crop"]
+    run, wanted, crop = params["run"], params["visualize"], dataset_block(params, dataset)["crop"]
     seed, test = run["seeds"][0], load_split(dataset, "test")
     album = Album(test.labels, drawn_order(test.image_ids), lambda rows: central_crop(test, rows, crop))
     for defense in run["defenses"]:

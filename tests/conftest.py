@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from batch_world import make_world
-from engine_world import as_study
+from engine_world import as_study, only_main
 from own_images import make_own
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +86,7 @@ def shrink(params) -> None:
     for block in params["attacks"].values():
         block["steps"] = 2
     params["datasets"]["digits"]["training"] |= {"epochs": 2, "evaluate_every": 1}
-    params["tables"] = {"main": params["tables"]["main"]}
+    only_main(params)
 
 
 @pytest.fixture

@@ -9,9 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+from stages.runtime.params import load
+
 COMMAND = re.compile(r"python -m stages\.\w+(?: (?!2>)[a-z0-9_]+)*")
 ATTACKS = ("es", "qa_plus")
 REPORT = {"visualize digits", "report"}
+
+
+def only_main(params):
+    """No papers, and of their tables the main one."""
+    loaded = load(Path(__file__).resolve().parents[1] / "params.yaml")
+    params |= {"papers": [], "tables": {"main": loaded["tables"]["main"]}}
 
 
 def smallest(params):
@@ -20,7 +28,7 @@ def smallest(params):
     for block in params["attacks"].values():
         block["steps"] = 1
     params["datasets"]["digits"]["training"] |= {"epochs": 1, "evaluate_every": 1}
-    params["tables"] = {"main": params["tables"]["main"]}
+    only_main(params)
 
 
 def as_study(project):
@@ -52,8 +60,12 @@ def snakemake_plan(project):
 
 
 def dvc_plan(project):
-    """What differs from dvc.lock and all that depends on it. (`--dry` alone stops at the first changed stage.)"""
-    changed = list(json.loads(project.run("dvc", "status", "--json").stdout or "{}"))
+    """What differs from dvc.lock and all that depends on it. (`--dry` alone stops at the first changed stage.)
+
+    The recipes, on which all else depends, are written first, as `dvc repro` does.
+    """
+    project.run(sys.executable, "-m", "workflow.recipes")
+    changed = set(json.loads(project.run("dvc", "status", "--json").stdout or "{}")) - {"recipes"}
     if not changed:
         return set()
     done = project.run("dvc", "repro", "--dry", "--force", "--downstream", *changed)
@@ -61,7 +73,7 @@ def dvc_plan(project):
 
 
 def sync(project, direction, check=True):
-    return project.run(sys.executable, "workflow/sync.py", direction, check=check)
+    return project.run(sys.executable, "-m", "workflow", "sync", direction, check=check)
 
 
 def both_plan(project, expected):
@@ -101,3 +113,13 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def byte_identical(first, second):
+    """Declared outputs of two projects; both lists and contents must agree."""
+    folders = ("data", "models", "results", "reports")
+    one, two = first.files(*folders), second.files(*folders)
+    for ignoring in [name for name in (*one, *two) if name.endswith(".gitignore")]:
+        one.pop(ignoring, None), two.pop(ignoring, None)
+    assert sorted(one) == sorted(two)
+    return [name for name in one if one[name] != two[name]]

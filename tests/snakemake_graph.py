@@ -1,4 +1,4 @@
-"""Print Snakemake's jobs as JSON: command, inputs, outputs and the params keys each job depends on.
+"""Print Snakemake's jobs as JSON: command, inputs, outputs and the recipe of each job.
 
 Run in a project's folder. Snakemake has no public listing with params, so this reaches for its workflow object.
 """
@@ -20,7 +20,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
             "command": job.shellcmd.split(" 2> ")[0],
             "inputs": sorted(map(str, job.input)),
             "outputs": sorted(map(str, job.output)),
-            "params": sorted(job.params.depends),
+            "recipe": job.params.recipe,
         }
         for job in workflow.dag.jobs
         if job.shellcmd

@@ -10,8 +10,8 @@ from snakemake.settings.types import OutputSettings, Quietness, ResourceSettings
 
 with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     workflow = api.workflow(resource_settings=ResourceSettings(cores=1), snakefile=Path("Snakefile"))._workflow
-    profile = workflow.config["datasets"]["sop"]["training"] = dict(workflow.config["datasets"]["sop"]["training"])
-    profile["device"] = "cuda"
+    dataset = workflow.globals["study"]["datasets"]["sop"]
+    dataset["training"] = dataset["training"] | {"device": "cuda"}
 
     def asked(rule, dataset, attempt):
         """Resources of a rule's job, those that are not set left out."""

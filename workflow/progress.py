@@ -1,32 +1,26 @@
 """Run Snakemake and show how far it is: jobs done, and each running job with its remaining time.
 
-    python workflow/progress.py --cores 8       all arguments are Snakemake's
-
-On a terminal the lines stay in place; elsewhere one is written a minute. What Snakemake says of its scheduling is left
-out (its complete log is in .snakemake/log), what it says of failures is shown.
+Snakemake tells a logger plugin, `LogHandler`, what happens; how far the running jobs are stands in logs/progress/. On a
+terminal the lines stay in place; elsewhere one is written a minute. Of Snakemake's messages only the list of jobs and
+failures are shown; all are in .snakemake/log.
 """
 
 import json
 import os
-import re
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable
+from logging import WARNING, LogRecord
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from snakemake.common import NOTHING_TO_BE_DONE_MSG
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
 
 STATES = Path("logs") / "progress"
-STEPS = re.compile(r"^(\d+) of (\d+) steps")
-NOISE = re.compile(
-    r"^(Assuming unrestricted|Building DAG|Complete log|Conda environments: ignored|Elapsed time|"
-    r"Execute \d+ jobs|Finished jobid|"
-    r"Provided cores|Rules claiming|Select jobs|The report is|Using (shell|workflow)|\[[A-Z][a-z]{2} |\s*$)"
-)
 EVERY = 60  # seconds between lines where there is no terminal
 
 
@@ -65,53 +59,87 @@ def line(done: int, total: int, running: Iterable[State]) -> str:
     return "; ".join([f"{done} of {total} jobs done", *jobs])
 
 
-def show(bar: Progress, tasks: dict[str, Any], running: list[State]) -> None:
-    """Bring the running jobs' lines up to date."""
-    for label in set(tasks) - {job.label for job in running}:
-        bar.remove_task(tasks.pop(label))
-    for job in running:
-        if job.label not in tasks:
-            tasks[job.label] = bar.add_task(job.label, total=job.total)
-        bar.update(tasks[job.label], completed=job.done)
+class LogHandler(LogHandlerBase):
+    """Snakemake's logger plugin: shows the list of jobs, how far they are, and failures, on stderr."""
+
+    writes_to_stream, writes_to_file, needs_rulegraph = True, False, False
+    has_filter, has_formatter = True, False  # what is shown is chosen here; its form is Snakemake's
+
+    def __post_init__(self) -> None:
+        """Begin to show; Snakemake calls `close` when the run has ended."""
+        self.console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        live = self.console.is_terminal
+        self.bar = Progress(*columns, console=self.console, disable=not live, transient=True)
+        self.whole, self.tasks = self.bar.add_task("jobs", total=None), dict[str, Any]()
+        self.done, self.total, self.ended = 0, 0, threading.Event()
+        self.watcher = threading.Thread(target=self._show_live if live else self._write_lines, daemon=True)
+        self.bar.start()
+        self.watcher.start()
+
+    def emit(self, record: LogRecord) -> None:
+        """Take note of a message, and show it if it is the list of jobs or a failure."""
+        event = getattr(record, "event", None)
+        if event == LogEvent.PROGRESS:
+            self.done, self.total = vars(record)["done"], vars(record)["total"]
+        elif event == LogEvent.JOB_ERROR:
+            self._print(failure(vars(record)))
+        elif event == LogEvent.RUN_INFO or record.levelno >= WARNING or record.msg == NOTHING_TO_BE_DONE_MSG:
+            self._print(self.format(record))
+
+    def close(self) -> None:
+        """End the display and give the terminal back."""
+        self.ended.set()
+        self.watcher.join()
+        self.bar.stop()
+        super().close()
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def _show_live(self) -> None:
+        """Bring the lines on the terminal up to date."""
+        while not self.ended.wait(0.5):
+            running = states()
+            for label in set(self.tasks) - {job.label for job in running}:
+                self.bar.remove_task(self.tasks.pop(label))
+            for job in running:
+                if job.label not in self.tasks:
+                    self.tasks[job.label] = self.bar.add_task(job.label, total=job.total)
+                self.bar.update(self.tasks[job.label], completed=job.done)
+            self.bar.update(self.whole, completed=self.done, total=self.total or None)
+
+    def _write_lines(self) -> None:
+        """Write a line now and then."""
+        while not self.ended.wait(EVERY):
+            self._print(line(self.done, self.total, states()))
 
 
-def run(arguments: list[str]) -> int:
-    """Run Snakemake with some arguments; its exit status."""
-    begin = [] if not arguments or arguments[0].startswith("-") else ["--"]  # or --quiet would take a target as a word
-    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", "host", *begin, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
-    console, counts = Console(stderr=True), [0, 0]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        whole, tasks = bar.add_task("jobs", total=None), dict[str, Any]()
-        ended = threading.Event()
+def failure(job: dict[str, Any]) -> str:
+    """A failed job in one line: what its log ends with, and where that is.
 
-        def watch() -> None:
-            said = time.monotonic()
-            while not ended.wait(0.5):
-                if console.is_terminal:
-                    show(bar, tasks, states())
-                    bar.update(whole, completed=counts[0], total=counts[1] or None)
-                elif time.monotonic() - said >= EVERY:
-                    said = time.monotonic()
-                    console.print(line(*counts, states()), soft_wrap=True, markup=False, highlight=False)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            for text in process.stdout or ():
-                if steps := STEPS.match(text):
-                    counts[:] = [int(steps[1]), int(steps[2])]
-                elif not NOISE.match(text):
-                    console.print(text.rstrip("\n"), soft_wrap=True, markup=False, highlight=False)
-            status = process.wait()
-        except KeyboardInterrupt:
-            status = process.wait()  # Snakemake got the same signal and puts its jobs away
-        finally:
-            ended.set()
-            watcher.join()
-    return status
+    Args:
+        job: fields of Snakemake's message: `rule_name`, `log` (files).
+    """
+    log = next((Path(name) for name in job["log"] if Path(name).exists()), None)
+    last = log.read_text(errors="replace").rstrip().rpartition("\n")[2] if log else ""
+    return f"{job['rule_name']} failed: {last or 'it said nothing'}" + (f" (all it said: {log})" if log else "")
 
 
-if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+def run(arguments: list[str]) -> None:
+    """Run Snakemake in this process with some arguments.
+
+    Raises:
+        SystemExit: it failed, and said why.
+    """
+    from snakemake.cli import main
+    from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
+    # Snakemake finds installed plugins by their names; this one is no package of its own.
+    LoggerPluginRegistry().register_plugin("progress", sys.modules[__name__])
+    dry = {"-n", "--dry-run", "--dryrun"} & set(arguments)  # then its messages are all there is
+    try:
+        main(arguments if dry else [*arguments, "--logger", "progress"])
+    except SystemExit as ended:
+        if ended.code:
+            raise

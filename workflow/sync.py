@@ -1,7 +1,7 @@
 """Tell one engine what the other has finished.
 
-    python workflow/sync.py dvc         after snakemake, which does it by itself at the end of a run
-    python workflow/sync.py snakemake   after dvc repro, pull or checkout
+    ca-tride sync dvc         after snakemake, which does it by itself at the end of a run
+    ca-tride sync snakemake   after dvc repro, pull or checkout
 
 Both know a finished job by records of their own, dvc.lock and .snakemake/metadata. Each direction writes the other's
 records only where the work is proven finished: Snakemake has nothing left to do, or `dvc status` is clean. A file that
@@ -21,8 +21,8 @@ from pathlib import Path
 LOCK = Path("dvc.lock")
 SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's records agree with
 PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
-MADE = ("data", "models", "results", "reports")  # what jobs write to
-COPIES = ("_code@", "_keys@")  # in the names of small stages that only dvc.yaml has
+RECIPES = "recipes"  # the stage that only dvc.yaml has, and the folder it writes
+MADE = (RECIPES, "data", "models", "results", "reports")  # what jobs write to
 STAGES = (
     "prepare",
     "validate",
@@ -64,10 +64,10 @@ def is_seen() -> bool:
     return not LOCK.exists() or (SEEN.exists() and SEEN.read_text() == fingerprint())
 
 
-def changed_stages() -> dict[str, list[object]]:
-    """Stages whose files or parameters differ from dvc.lock, by name, as `dvc status` reports them."""
-    status: dict[str, list[object]] = json.loads(run("dvc", "status", "--json").stdout or "{}")
-    return status
+def changed_stages() -> set[str]:
+    """DVC's stages that are not as in dvc.lock, by today's parameters and code."""
+    run("workflow.recipes")
+    return set(json.loads(run("dvc", "status", "--json").stdout or "{}"))
 
 
 def digest(path: Path, algorithm: str) -> str:
@@ -158,11 +158,6 @@ def exclusive() -> Iterator[None]:
         yield
 
 
-def is_copy(name: str) -> bool:
-    """Whether a DVC stage only copies what a block names to a place of the block's own."""
-    return any(part in name for part in COPIES)
-
-
 def upstream(name: str) -> int:
     """Where a DVC stage stands in the graph: of several that changed, the first is the cause."""
     stage = name.partition("@")[0]
@@ -178,17 +173,14 @@ def to_dvc() -> str:
     plan = run("snakemake", "--dry-run", "--cores", "1")
     if NOTHING_TO_DO not in plan.stdout + plan.stderr:
         return "dvc.lock is left as it is: snakemake has jobs left to do"
-    changed = changed_stages()
-    copies = [name for name in changed if is_copy(name)]
-    finished = [name for name in changed if not is_copy(name) and not name.endswith(".dvc")]
+    changed = {name for name in changed_stages() if not name.endswith(".dvc")}
+    finished = sorted(changed - {RECIPES})
     records = [
         PROVENANCE / stage / f"{words or 'all'}.json" for stage, _, words in (n.partition("@") for n in finished)
     ]
     if unknown := [record for record in records if not written(record)]:
         sys.exit(f"sync: {min(unknown)}: missing, so nobody knows what that job wrote; run `snakemake -F`")
     refuse_edited([path for record in records for path in differs(record)])
-    if copies:
-        run("dvc", "repro", "--quiet", *copies)
     if changed:  # all stages at once, because DVC reads everything anew for each one named
         run("dvc", "commit", "--force", "--quiet", "dvc.yaml")
     remember()
@@ -199,21 +191,18 @@ def to_snakemake() -> str:
     """Write Snakemake's records of everything DVC finished; what happened, in one line.
 
     Raises:
-        SystemExit: a stage's files or parameters differ from dvc.lock.
+        SystemExit: a stage's files or recipe differ from dvc.lock.
     """
     changed = changed_stages()
-    if changed:
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        first = min(changed, key=upstream)
+    if stale := changed - {RECIPES}:
+        more = f" (and {len(stale) - 1} more)" if len(stale) > 1 else ""
+        first = min(stale, key=lambda name: (upstream(name), name))
         sys.exit(f"sync: {first}{more}: not as in dvc.lock; run `dvc repro` or `dvc checkout` first")
+    if changed:  # by an edit that changed no recipe: of a comment, say
+        run("dvc", "commit", "--force", "--quiet", RECIPES)
     run("snakemake", "--touch", "--forceall", "--no-hooks", "--cores", "1")
     remember()
     return "snakemake knows all results"
 
 
 DIRECTIONS = {"dvc": to_dvc, "snakemake": to_snakemake}
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in DIRECTIONS:
-        sys.exit(f"usage: python workflow/sync.py {{{','.join(DIRECTIONS)}}}")
-    print(f"sync: {DIRECTIONS[sys.argv[1]]()}")

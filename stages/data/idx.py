@@ -48,8 +48,10 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
             packed = plain.read(2) == b"\x1f\x8b"
         with gzip.open(path) if packed else path.open("rb") as file:
             header = file.read(4 + 4 * dimensions)
-            if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < 4 + 4 * dimensions:
+            if header[:4] != bytes([0, 0, 8, dimensions]):
                 raise UserError(f"{path.name}: {told(header[:4], kind)}; put the published file there")
+            if len(header) < 4 + 4 * dimensions:
+                raise UserError(f"{path.name}: ends within its header; get it once more")
             shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, len(header), 4))
             size = math.prod(shape)
             if size > LARGEST:

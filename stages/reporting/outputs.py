@@ -11,7 +11,7 @@ import pandas as pd
 from stages.core.scores import ATTACK_OF
 from stages.reporting import figures, page, published, results, tables
 from stages.reporting.results import Model
-from stages.reporting.rows import table_rows
+from stages.reporting.rows import datasets_of, table_rows
 from stages.runtime import artifacts, checksums
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
@@ -71,7 +71,7 @@ def html(params: Params, models: Models, sections: list[dict[str, Any]], **conte
         run=run,
         sections=sections,
         first=first,
-        leaders=[page.leader(part, models.get(part["dataset"], {})) for part in first],
+        summaries=[page.summary(part, models.get(part["dataset"], {})) for part in first],
         galleries=page.pictures(run["datasets"]),
         provenance=page.provenance(models, params),
         blocks=blocks(params),
@@ -88,16 +88,17 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
         columns, intervals = block["columns"], block["intervals"]
         by_dataset = {
             dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
-            for dataset in datasets_of(block, params["run"]["datasets"])
+            for dataset in datasets_of(block, params["run"]["datasets"], printed)
         }
         cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
         write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
         if "published" in block:
             extra = {"table": name, "tolerance_percent": block["tolerance"]}
             comparison += [extra | cell for cell in cells]
-        ran = [(f"{block['title']}: {data}{sample(models[data])}", by_dataset[data]) for data in models]
+        ran = [data for data in models if data in by_dataset]
+        headings = {data: f"{block['title']}: {data}{sample(models[data])}" for data in ran}
         for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
-            shown = [write(heading, rows, columns, intervals) for heading, rows in ran]
+            shown = [write(headings[data], by_dataset[data], columns, intervals, block.get("note", "")) for data in ran]
             (folder / f"{name}.{suffix}").write_text("\n".join(shown))
         for dataset, rows in by_dataset.items():
             sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
@@ -169,12 +170,6 @@ def sample(models: Mapping[str, list[Model]]) -> str:
     if first is None or first.attacked == first.queries:
         return ""
     return f" (attacks on {first.attacked} of {first.queries} test images)"
-
-
-def datasets_of(block: Mapping[str, Any], run: list[str]) -> list[str]:
-    """Datasets of a table: those of the run, then those with published values that did not run."""
-    published = block.get("published", {}).get("datasets", {})
-    return [*run, *(dataset for dataset in published if dataset not in run)]
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

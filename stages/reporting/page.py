@@ -69,8 +69,8 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
         "intervals": block["intervals"],
         "rows": rows,
         "best": {column: tables.best(rows, column) for column in columns},
-        "notes": tables.notes(block["columns"]),
-        "published": block.get("published", {}).get("source") if dataset in _published(block) else None,
+        "notes": tables.notes(block["columns"], block.get("note", "")),
+        "published": block["published"]["source"] if _is_published(rows) else None,
         "tolerance": block.get("tolerance"),
         "tally": tally(verdict for row in rows for verdict in row.verdicts.values()),
         "ran": missing < len(rows),
@@ -78,27 +78,48 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
     }
 
 
-def _published(block: Mapping[str, Any]) -> Mapping[str, str]:
-    return block.get("published", {}).get("datasets", {})
+def _is_published(rows: list[Row]) -> bool:
+    printed = (value is not None for row in rows for value in row.published.values())
+    return any(printed) or any(COLLAPSED in row.verdicts.values() for row in rows)
 
 
-def leader(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
-    """Who leads a table in ERS and by how much; rows marked shrunk or collapsed are told apart. None without ERS."""
-    scored = [row for row in section["rows"] if row.cells.get("ers") is not None]
-    ranked = sorted((row for row in scored if not row.mark), key=lambda row: -row.cells["ers"].mean)
+RANKING = ("ers", "ars_reconstructed")  # the scores that name a leader each
+
+
+def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
+    """Who leads a table by ERS, and who by the benign-relative score, and by how much; None without ERS.
+
+    Rows marked shrunk are ranked with their mark: where to draw that line is our choice, and a leader must not hang on
+    it. Collapsed models have no ranking left and are told apart.
+    """
+    leaders = [found for metric in RANKING if (found := _leader(section["rows"], models, metric))]
+    if not leaders or leaders[0]["metric"] != RANKING[0]:
+        return None
+    first = leaders[0]["first"]
+    return {
+        "dataset": section["dataset"],
+        "leaders": leaders,
+        "marked": [row for row in section["rows"] if row.mark and row.cells.get("ers") is not None],
+        "queries": models[first.defense][0].attacked,
+        "seeds": len(models[first.defense]),
+    }
+
+
+def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
+    """The first row by a score and the second; ``sure`` where the interval of their difference is above zero."""
+    scored = [(cell.mean, row) for row in rows if (cell := row.cells.get(metric)) and row.mark != "collapsed"]
+    ranked = [row for _, row in sorted(scored, key=lambda pair: -pair[0])]
     if not ranked:
         return None
     first, *others = ranked
-    gap = lead(models[first.defense], models[others[0].defense], "ers") if others else None
+    gap = lead(models[first.defense], models[others[0].defense], metric) if others else None
     return {
-        "dataset": section["dataset"],
+        "metric": metric,
+        "heading": tables.column(metric).heading,
         "first": first,
         "second": others[0] if others else None,
         "gap": gap,
         "sure": bool(gap and gap.interval and gap.interval.low > 0),
-        "marked": [row for row in scored if row.mark],
-        "queries": models[first.defense][0].attacked,
-        "seeds": len(models[first.defense]),
     }
 
 

@@ -1,19 +1,47 @@
-"""The published numbers, workflow/reference/published.csv."""
+"""The published numbers: workflow/papers/<paper>/published.csv of every paper."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from stages.reporting.tables import COLUMNS
+from stages.runtime.errors import UserError, reason
+from stages.runtime.params import PAPERS
 
-FILE = Path(__file__).parents[2] / "workflow" / "reference" / "published.csv"
+HEADER = ["source", "dataset", "backbone", "loss", "defense", "metric", "value", "unit", "where"]
 
 
 def read() -> pd.DataFrame:
-    """All rows: source, dataset, backbone, loss, defense, metric, value, unit, where."""
-    return pd.read_csv(FILE, dtype=str)
+    """All rows of all papers: source, dataset, backbone, loss, defense, metric, value, unit, where.
+
+    Raises:
+        UserError: a file is not such a table, or a value that is compared is no number.
+    """
+    return pd.concat([_read(paper) for paper in sorted(path.parent.name for path in PAPERS.glob("*/published.csv"))])
+
+
+def _read(paper: str) -> pd.DataFrame:
+    file = f"workflow/papers/{paper}/published.csv"
+    try:
+        rows = pd.read_csv(PAPERS / paper / "published.csv", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        raise UserError(f"{file}: cannot be read ({reason(error)})") from None
+    if list(rows.columns) != HEADER:
+        raise UserError(f"{file}: the columns are {', '.join(map(str, rows.columns))}; write {', '.join(HEADER)}")
+    shown = {column.published or column.heading for column in COLUMNS.values()}
+    numbers = pd.to_numeric(rows["value"], errors="coerce")
+    for place in rows.index[rows["metric"].isin(shown) & numbers.isna()]:
+        raise UserError(f"{file}: line {place + 2}: {rows['value'][place]!r} is no number; write one such as 53.9")
+    return rows
+
+
+def of_table(rows: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that a table block can show: of its source and of the datasets that it names; none without a source."""
+    where = block.get("published")
+    if not where:
+        return rows.iloc[:0]
+    return rows[(rows["source"] == where["source"]) & rows["dataset"].isin(where["datasets"].values())]
 
 
 def has_collapsed(rows: pd.DataFrame, block: Mapping[str, Any], dataset: str, defense: str | None) -> bool:
@@ -28,8 +56,8 @@ def lookup(
 ) -> float | None:
     """The value that a table block's sources print for one cell, or None.
 
-    ``block`` is a table's ``published``: the source, the files in the order to look in, and the datasets' names there;
-    ``defense`` the row's name there.
+    ``block`` is a table's ``published``: the source, the datasets' names there and, where one source prints a cell more
+    than once, the files in the order to look in; ``defense`` is the row's name there.
     """
     name = COLUMNS[metric].published or COLUMNS[metric].heading if metric in COLUMNS else None
     chosen = rows[
@@ -38,8 +66,8 @@ def lookup(
         & (rows["defense"] == defense)
         & (rows["metric"] == name)
     ]
-    for file in block["where"]:
-        here = chosen[chosen["where"].str.contains(f"/{file}:", regex=False)]
+    for file in block.get("where", [None]):
+        here = chosen if file is None else chosen[chosen["where"].str.contains(f"/{file}:", regex=False)]
         if len(here):
             return float(here["value"].iloc[0])
     return None

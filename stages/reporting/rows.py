@@ -5,19 +5,28 @@ from typing import Any
 
 import pandas as pd
 
-from stages.reporting.published import has_collapsed, lookup
+from stages.reporting.published import has_collapsed, lookup, of_table
 from stages.reporting.results import Model, estimated, mark
 from stages.reporting.tables import Row, column
 from stages.reporting.verdicts import COLLAPSED, verdict
+
+
+def datasets_of(block: Mapping[str, Any], run: list[str], published: pd.DataFrame) -> list[str]:
+    """Datasets of a table: those of the run, then those with published values that did not run.
+
+    A table that names its ``datasets`` has no others.
+    """
+    printed = set(of_table(published, block)["dataset"])
+    there = block.get("published", {}).get("datasets", {})
+    shown = [*run, *(dataset for dataset, name in there.items() if dataset not in run and name in printed)]
+    return [dataset for dataset in shown if dataset in block.get("datasets", shown)]
 
 
 def table_rows(
     block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: pd.DataFrame
 ) -> list[Row]:
     """The rows of one table block for one dataset."""
-    where = block.get("published")
-    if where:  # all lookups are in these few rows
-        published = published[published["dataset"] == where["datasets"].get(dataset)]
+    where, published = block.get("published"), of_table(published, block)
     rows = []
     for defense, row in block["rows"].items():
         found = models.get(defense, [])
@@ -25,9 +34,18 @@ def table_rows(
         for name in block["columns"]:
             cells[name] = estimated(found, name)
             printed[name] = lookup(published, where, dataset, row.get("published"), name) if where else None
-            slack = block.get("tolerance", 0) / 100 * column(name).span
-            verdicts[name] = verdict(printed[name], cells[name], slack)
+            verdicts[name] = verdict(printed[name], cells[name], slack(block, found, name))
             if where and printed[name] is None and has_collapsed(published, where, dataset, row.get("published")):
                 verdicts[name] = COLLAPSED
         rows.append(Row(row["label"], mark(found) if found else "", cells, printed, verdicts, defense))
     return rows
+
+
+def slack(block: Mapping[str, Any], models: list[Model], name: str) -> float:
+    """How far a published value may lie outside our interval, in the metric's unit: the table's tolerance.
+
+    For NMI also as far as it moves with the start of the clustering, which the source does not print.
+    """
+    allowed = block.get("tolerance", 0) / 100 * column(name).span
+    moved = max((model.values.get("nmi_deviation", 0.0) for model in models), default=0.0)
+    return allowed + moved if name == "nmi" else allowed

@@ -15,6 +15,18 @@ class UserError(Exception):
         super().__init__(printable(message))
 
 
+class Fault(Exception):
+    """Something wrong at a key of the parameters; whoever read them says in which file, as a ``UserError``.
+
+    ``file`` is given where the key alone does not tell it.
+    """
+
+    def __init__(self, key: str, problem: str, file: str = ""):
+        """Keep where and what."""
+        super().__init__(f"{key}: {problem}")
+        self.key, self.problem, self.file = key, problem, file
+
+
 def printable(text: str) -> str:
     """``text`` with line breaks, control characters and broken encodings as escapes."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

@@ -1,201 +1,131 @@
-"""The only reader of params.yaml: loads it, checks it, and resolves a block for a dataset."""
+"""The parameters: params.yaml with the blocks and tables of the papers that it names, all written out and checked.
 
-import math
-from collections.abc import Iterator, Mapping
-from functools import cache
+``load`` gives them; ``dataset``, ``defense`` and ``attack`` give a block as a job needs it.
+"""
+
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stages.runtime import registries
-from stages.runtime.errors import UserError, choose, reason
+from stages.runtime import blocks, checks, documents
+from stages.runtime.checks import OWN as OWN
+from stages.runtime.documents import text as text
+from stages.runtime.errors import Fault, UserError, choose
 
 Params = dict[str, Any]
 FILE = "params.yaml"
-SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
-DEEPEST, MOST_VALUES = 20, 100_000  # the paper's study has 7 levels and 2,000 values
-OWN = "own"  # the method of blocks that name a model
-POSITIVE_OPTIONS = {"steps", "alpha_over_eps", "loss_bound"}  # at 0 there would be no attack, or no number
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader that refuses a key written twice (YAML itself would silently keep the last)."""
-
-
-def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-            raise UserError(f"{FILE}: line {key.start_mark.line + 1}: key {key.value!r} is written twice; remove one")
-        seen.add(key.value)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+PAPERS = Path(__file__).parents[2] / "workflow" / "papers"
+PAPER_FILES = {
+    "blocks.yaml": ("bases", "datasets", "training", "defenses", "attacks"),
+    "tables.yaml": ("bases", "tables"),
+}
+RENAMED = {"gallery": "visualize"}  # keys at the top, as older files have them
 
 
 def load(path: str | Path = FILE) -> Params:
-    """Read and check the parameters.
+    """Read, write out and check the parameters.
+
+    What comes out is complete: it has no `extends`, `grid`, `profile`, `papers` or `bases` any more, and written to a
+    file it would be read as the same.
 
     Raises:
-        UserError: the file is absent, is not YAML, or breaks the schema or a reference between blocks.
+        UserError: a file is absent, is not YAML, or breaks the schema or a reference between blocks.
     """
+    own = read(path)
+    files: blocks.Files = {}
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run from the project's folder") from None
-    try:
-        params = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
-    except UserError:
-        raise
-    except Exception as error:  # yaml lets through whatever Python says of `!!bool x` or `!!timestamp x`
-        where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1}: " if where else ""
-        problem = getattr(error, "problem", None) or reason(error)
-        raise UserError(f"{path}: {line}not valid YAML ({problem})") from None
-    check(params)
+        checks.check_values(own, "", count())
+        if not isinstance(own, Mapping):
+            checks.check_schema(own)
+        for old, new in RENAMED.items():
+            if old in own:
+                raise Fault(old, f"is called `{new}` now; rename the key")
+        papers = {name: read_paper(name) for name in _papers(own)}
+        parts = {file: part for paper in papers.values() for file, part in paper.items()}
+        params = blocks.write_out(own, parts, files)
+        _check(params)
+    except Fault as fault:
+        raise UserError(_located(fault, files, own)) from None
     return params
 
 
-def _check_values(value: Any, key: str, visited: Iterator[int], depth: int = 0) -> None:
-    """Refuse what is no number, and what aliases of aliases swell to: a few lines can stand for billions of values."""
-    if depth > DEEPEST or next(visited) > MOST_VALUES:
-        raise UserError(f"{FILE}: {key[:100]}: nested too deeply or too many values; take out some aliases")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{FILE}: {key}: {value} is not a finite number; change it")
-    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for name, child in children:
-        _check_values(child, f"{key}.{name}" if key else str(name), visited, depth + 1)
+def read(path: str | Path = FILE) -> Any:
+    """The content of params.yaml as it is written.
+
+    Raises:
+        UserError: it is absent or not YAML.
+    """
+    return documents.read(Path(path), FILE)
+
+
+def _papers(own: Mapping[str, Any]) -> list[str]:
+    """The papers that params.yaml names."""
+    named, known = own.get("papers", []), papers_there()
+    if not isinstance(named, list) or len(set(map(str, named))) < len(named):
+        raise Fault("papers", f"is no list of names without repeats; write [{', '.join(known)}], or [] for none")
+    for name in named:
+        if name not in known:
+            raise Fault("papers", f"{name!r} is no folder of workflow/papers; {choose(str(name), known)}")
+    return named
+
+
+def papers_there() -> list[str]:
+    """The papers that have a folder."""
+    return sorted(path.name for path in PAPERS.glob("[!._]*/") if path.is_dir())
+
+
+def read_paper(name: str) -> dict[str, Mapping[str, Any]]:
+    """The sections in a paper's files of blocks and tables, by the files' names in the project.
+
+    Raises:
+        UserError: a file is not YAML, or has a section that does not belong there.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for part, sections in PAPER_FILES.items():
+        path, file = PAPERS / name / part, f"workflow/papers/{name}/{part}"
+        if not path.exists():
+            continue
+        content = documents.read(path, file) or {}
+        if not isinstance(content, Mapping) or not all(isinstance(below, Mapping) for below in content.values()):
+            raise UserError(f"{file}: is no mapping of sections; write {sections[-1]}: and its blocks below")
+        if wrong := [str(section) for section in content if section not in sections]:
+            raise UserError(f"{file}: unknown key {wrong[0]!r}; {choose(wrong[0], list(sections))}")
+        try:
+            checks.check_values(content, "", count())
+        except Fault as fault:
+            raise UserError(f"{file}: {fault}") from None
+        found[file] = content
+    return found
+
+
+def _located(fault: Fault, files: blocks.Files, own: Any) -> str:
+    """What is wrong, with the file to mend, and where `run` names a block of a paper that is not read, with its name."""
+    section, name, *_ = [*fault.key.split("."), ""]
+    if section == "run":
+        for paper in sorted(set(papers_there()) - set(own.get("papers", []))):
+            there = [one for part in read_paper(paper).values() for one in blocks.ungridded(name, part.get(name, {}))]
+            if any(fault.problem.startswith(f"{one!r} is not there") for one in there):
+                return f"{FILE}: {fault.key}: {fault.problem.split('; ')[0]}; add {paper} to `papers`, which has it"
+    return f"{fault.file or files.get((section, name), FILE)}: {fault}"
 
 
 def check(params: Any) -> None:
-    """Check parameters against the schema and against each other.
+    """Check parameters, all blocks written out, against the schema and against each other.
 
     Raises:
         UserError: names the first offending key and what it should be.
     """
-    _check_values(params, "", count())
-    _check_schema(params)
-    _check_references(params)
+    try:
+        _check(params)
+    except Fault as fault:
+        raise UserError(f"{FILE}: {fault}") from None
 
 
-@cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
-
-
-def _check_schema(params: Any) -> None:
-    from jsonschema.exceptions import best_match
-
-    error = best_match(_validator().iter_errors(params))
-    if error is None:
-        return
-    key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
-    if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = next(name for name in error.instance if name not in known)
-        raise UserError(f"{FILE}: {key}: unknown key {unknown!r}; {choose(str(unknown), known)}")
-    if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        raise UserError(f"{FILE}: {key}: key {missing!r} is missing; add it")
-    wanted = error.schema.get("description") if isinstance(error.schema, Mapping) else None
-    raise UserError(f"{FILE}: {key}: {str(error.message)[:200]}" + (f"; write {wanted}" if wanted else ""))
-
-
-def _check_references(params: Params) -> None:
-    for kind in ("datasets", "defenses", "attacks"):
-        for name in params["run"][kind]:
-            _known(f"run.{kind}", name, list(params[kind]))
-    for name, block in params["datasets"].items():
-        _known(f"datasets.{name}.reader", block["reader"], registries.readers())
-        _known(f"datasets.{name}.training.backbone", block["training"]["backbone"], registries.backbones())
-        _check_weights(f"datasets.{name}.training.weights", block["training"])
-        if block["crop"] > block["side"]:
-            raise UserError(f"{FILE}: datasets.{name}.crop: {block['crop']} is larger than side; lower it")
-    for name, block in params["defenses"].items():
-        key = f"defenses.{name}"
-        if _is_own(key, block):
-            continue
-        _known(f"{key}.method", block["method"], registries.defenses())
-        _known(f"{key}.miner", block["miner"], registries.miners())
-        if "backbone" in block.get("training", {}):
-            _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
-        _check_options(f"{key}.options", block.get("options", {}), registries.options(block["method"]))
-        for option, value in block.get("options", {}).items():
-            for data in set(value) - {"default"} if isinstance(value, Mapping) else ():
-                _known(f"{key}.options.{option}", data, list(params["datasets"]))
-    for name in params["run"]["defenses"]:
-        for data in params["run"]["datasets"]:
-            _check_weights(f"defenses.{name}.training.weights", defense(params, name, data)["training"])
-    for name, block in params["attacks"].items():
-        step = block["alpha_over_eps"]
-        for data in set(step) - {"default"} if isinstance(step, Mapping) else ():
-            _known(f"attacks.{name}.alpha_over_eps", data, list(params["datasets"]))
-        _known(f"attacks.{name}.attack", block["attack"], list(registries.attacks()))
-        family = registries.attacks()[block["attack"]]
-        if block["family"] != family:
-            raise UserError(f"{FILE}: attacks.{name}.family: {block['attack']} lives in {family!r}; write that")
-    for name in params["gallery"]["attacks"]:
-        _known("gallery.attacks", name, list(params["attacks"]))
-        if params["attacks"][name]["family"] == "candidate":
-            raise UserError(f"{FILE}: gallery.attacks: {name} perturbs candidates; name attacks that perturb the query")
-    for name, block in params["tables"].items():
-        for row in block["rows"]:
-            _known(f"tables.{name}.rows", row, list(params["defenses"]))
-        for key in ("columns", "intervals"):
-            for column in block[key]:
-                metric, _, attack = column.partition(":")
-                _known(f"tables.{name}.{key}", metric, registries.columns())
-                if attack:
-                    _known(f"tables.{name}.{key}", attack, list(params["attacks"]))
-
-
-def _is_own(key: str, block: Mapping[str, Any]) -> bool:
-    """Whether a block of `defenses` names a model instead of training one; its keys are checked either way."""
-    own = block["method"] == OWN
-    if own and "model" not in block:
-        raise UserError(f"{FILE}: {key}: key 'model' is missing; method {OWN} needs it")
-    wrong = [name for name in ("miner", "options", "training") if own and name in block]
-    if wrong:
-        raise UserError(f"{FILE}: {key}.{wrong[0]}: a model that is not trained has none; remove it")
-    if not own and "model" in block:
-        raise UserError(f"{FILE}: {key}.method: {block['method']} trains a model; write {OWN} beside `model`")
-    if not own and "miner" not in block:
-        raise UserError(f"{FILE}: {key}: key 'miner' is missing; add it")
-    return own
-
-
-def _known(key: str, word: str, known: list[str]) -> None:
-    if word not in known:
-        raise UserError(f"{FILE}: {key}: {word!r} is not there; {choose(word, known)}")
-
-
-def _check_weights(key: str, profile: Mapping[str, Any]) -> None:
-    known = registries.pretrained_backbones()
-    if profile["weights"] == "imagenet" and profile["backbone"] not in known:
-        raise UserError(
-            f"{FILE}: {key}: there are no ImageNet weights of {profile['backbone']!r}; "
-            f"write none, or choose a backbone from {', '.join(known)}"
-        )
-
-
-def _check_options(key: str, options: Mapping[str, Any], known: Mapping[str, registries.Option]) -> None:
-    for name, value in options.items():
-        if name not in known:
-            raise UserError(f"{FILE}: {key}: unknown key {name!r}; {choose(name, list(known) or ['no options'])}")
-        values = value if isinstance(value, Mapping) else {"default": value}
-        if "default" not in values:
-            raise UserError(f"{FILE}: {key}.{name}: key 'default' is missing; add it")
-        for one in values.values():
-            if not known[name].admits(one):
-                raise UserError(f"{FILE}: {key}.{name}: {one!r} is not of type {known[name].kind}; change it")
-            if isinstance(one, int | float) and (one < 0 or (one == 0 and name in POSITIVE_OPTIONS)):
-                raise UserError(f"{FILE}: {key}.{name}: {one} is too small; give a number above 0")
+def _check(params: Any) -> None:
+    checks.check_values(params, "", count())
+    checks.check_schema(params)
+    checks.check_references(params)
 
 
 def dataset(params: Params, name: str) -> Params:
@@ -227,8 +157,3 @@ def lookup(params: Params, key: str) -> Any:
     for part in key.split("."):
         value = value[part]
     return value
-
-
-def text(value: Any) -> str:
-    """A block as YAML, keys in their own order, for people to read."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from engine_world import byte_identical
 
 from stages.core import metrics
 from stages.core.attacking import run
@@ -16,18 +17,6 @@ from stages.core.scores import SUB_SCORES, ers
 from stages.core.seeding import generator
 from stages.models import checkpoints
 from stages.runtime import params
-
-
-def byte_identical(first, second):
-    """Declared outputs of two projects; both lists and contents must agree."""
-    folders = ("data", "models", "results", "reports")
-    one, two = first.files(*folders), second.files(*folders)
-    for helper in [
-        name for name in (*one, *two) if name.startswith(("data/.code/", "data/.keys/")) or name.endswith(".gitignore")
-    ]:
-        one.pop(helper, None), two.pop(helper, None)
-    assert sorted(one) == sorted(two)
-    return [name for name in one if one[name] != two[name]]
 
 
 def recompute(project):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_end_to_end import byte_identical
+from engine_world import byte_identical
 
 FAILS_ONCE = """#!/bin/sh
 # Stands before the real python on the path: the first evaluation fails, as on a broken node.

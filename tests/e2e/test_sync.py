@@ -33,7 +33,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
         both_plan(study, expected)
         (study.folder / "params.yaml").write_text(original)
     scores = study.folder / "stages" / "core" / "scores.py"
-    scores.write_text(scores.read_text() + "\n# a corrected formula\n")
+    scores.write_text(scores.read_text().replace("def ers(", "@(lambda same: same)\ndef ers("))
     both_plan(study, {"report"})
 
     done = run_snakemake(study)
@@ -41,9 +41,14 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
     both_plan(study, set())
     assert trained(study) == before
 
-    # What a model or an attack depends on through one of DVC's copies, its outputs unchanged and changed.
-    code = study.folder / "stages" / "core" / "defenses" / "act.py"
-    code.write_text(code.read_text() + "\n# a comment\n")
+    # A better comment and docstring, to all code: nothing runs in either engine, and both records stay good.
+    for path in (study.folder / "stages").rglob("*.py"):
+        path.write_text(path.read_text() + "\n# a comment\n")
+    both_plan(study, set())
+    assert "snakemake knows all results" in sync(study, "snakemake").stdout
+    both_plan(study, set())
+    assert "recipes" not in study.run("dvc", "status").stdout
+
     study.edit(lambda p: p["attacks"]["es"].update(steps=2))
     run_snakemake(study)
     both_plan(study, set())
@@ -60,7 +65,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
     asked = fresh.run("snakemake", "--cores", "1", check=False)
     assert asked.returncode == 1
     assert "dvc.lock: not what Snakemake last saw" in asked.stdout + asked.stderr
-    assert "run `python workflow/sync.py snakemake` first" in asked.stdout + asked.stderr
+    assert "run `ca-tride sync snakemake` first" in asked.stdout + asked.stderr
     sync(fresh, "snakemake")
     both_plan(fresh, set())
     assert fresh.files("models", "results", "reports") == study.files("models", "results", "reports")
@@ -70,7 +75,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
 def test_after_dvc_snakemake_runs_nothing_and_notices_edits(study):
     study.run("dvc", "repro", "-q")
     asked = study.run("snakemake", "--cores", "1", check=False)
-    assert "run `python workflow/sync.py snakemake` first" in asked.stdout + asked.stderr
+    assert "run `ca-tride sync snakemake` first" in asked.stdout + asked.stderr
     assert "snakemake knows all results" in sync(study, "snakemake").stdout
     both_plan(study, set())
     study.edit(lambda p: p["defenses"]["act"]["options"].update(steps=4))
@@ -78,7 +83,7 @@ def test_after_dvc_snakemake_runs_nothing_and_notices_edits(study):
 
     refused = sync(study, "snakemake", check=False)
     assert refused.returncode == 1
-    assert "defense_keys@act" in refused.stderr
+    assert "train@digits-act-0 (and" in refused.stderr
     assert "not as in dvc.lock; run `dvc repro` or `dvc checkout` first" in refused.stderr
 
     lock = (study.folder / "dvc.lock").read_bytes()
@@ -131,3 +136,6 @@ def test_metrics_plots_and_experiments_of_dvc(study):
     assert "fewer" in shown
     assert yaml.safe_load((study.folder / "params.yaml").read_text())["defenses"]["act"]["options"]["steps"] == 2
     assert "digits.act.0.recall_at_1" in study.run("dvc", "metrics", "diff").stdout
+    study.run("dvc", "exp", "run", "-q", "-S", "run.attacks=[qa_plus]", "-n", "one")  # another matrix
+    assert not (study.folder / "recipes/attack/digits/act/es.json").exists()
+    assert (study.folder / "recipes/attack/digits/act/qa_plus.json").exists()

@@ -7,7 +7,7 @@ import pytest
 
 from stages.runtime import params
 from stages.runtime.errors import UserError
-from workflow import ask, plan
+from workflow.commands import compute, plan
 
 LOADED = params.load()
 
@@ -45,7 +45,7 @@ def test_the_plan_lists_every_job_and_then_nothing(tiny):
         params["run"]["attacks"] = ["es", "ltm"]
 
     tiny.edit(two_attacks)
-    before = tiny.run(sys.executable, "workflow/commands/plan.py").stdout.splitlines()
+    before = tiny.run(sys.executable, "-m", "workflow", "plan").stdout.splitlines()
     assert [line.split()[:2] for line in before[1:9]] == [
         ["prepare", "1"], ["validate", "1"], ["train", "1"], ["evaluate", "1"], ["attack", "2"], ["visualize", "1"],
         ["report", "1"], ["total", "8"],
@@ -53,10 +53,10 @@ def test_the_plan_lists_every_job_and_then_nothing(tiny):
     assert before[-1].startswith("One job after another on this machine; 0 of 8 jobs from earlier times")
     assert not (tiny.folder / "models").exists()
     tiny.run("snakemake", "--cores", "1")
-    assert tiny.run(sys.executable, "workflow/commands/plan.py").stdout.startswith("Nothing to be done")
+    assert tiny.run(sys.executable, "-m", "workflow", "plan").stdout.startswith("Nothing to be done")
 
     archive = tiny.folder / "report.zip"
-    said = tiny.run(sys.executable, "workflow/commands/bundle.py").stdout
+    said = tiny.run(sys.executable, "-m", "workflow", "bundle").stdout
     assert said.startswith("report.zip: ")
     with zipfile.ZipFile(archive) as opened:
         names = opened.namelist()
@@ -66,24 +66,24 @@ def test_the_plan_lists_every_job_and_then_nothing(tiny):
     assert "logs/provenance/attack/digits-ca_tride-0-es.json" in names
     assert not [name for name in names if name.startswith(("models", "results", "data", "/", "."))]
     first = archive.read_bytes()
-    tiny.run(sys.executable, "workflow/commands/bundle.py")
+    tiny.run(sys.executable, "-m", "workflow", "bundle")
     assert archive.read_bytes() == first
 
-    said = tiny.run(sys.executable, "workflow/commands/compute.py", "digits/ca_tride/0/gtt", "--cores", "1").stdout
+    said = tiny.run(sys.executable, "-m", "workflow", "compute", "digits/ca_tride/0/gtt", "--cores", "1").stdout
     assert said.split()[0] == "gtt"
     assert (tiny.folder / "results/digits/ca_tride/0/gtt.json").exists()
     assert not (tiny.folder / "results/digits/ca_tride/0/tma.json").exists()
-    table = tiny.run(sys.executable, "-m", "workflow.commands.show", "main").stdout
+    table = tiny.run(sys.executable, "-m", "workflow", "show", "main").stdout
     row = next(line for line in table.splitlines() if line.startswith("| CA-TRIDE"))
     assert row.count("not run") == 8  # CA and QA, TMA, GTM, and the two scores made of all
 
 
 def test_a_table_names_the_files_it_needs():
-    wanted = ask.targets(LOADED, "step_size")
+    wanted = compute.targets(LOADED, "step_size")
     assert len(wanted) == 7 * 5  # gtm in four variants, and benign
     assert "results/digits/ca_tride/0/gtm_exact_fine.json" in wanted
-    assert len(ask.targets(LOADED, "lambda")) == 5 * 10
-    assert ask.targets(LOADED, "digits/act/3/benign") == ["results/digits/act/3/benign.json"]
+    assert len(compute.targets(LOADED, "lambda")) == 5 * 10
+    assert compute.targets(LOADED, "digits/act/3/benign") == ["results/digits/act/3/benign.json"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_table_names_the_files_it_needs():
 )
 def test_a_cell_that_is_not_there_is_refused(name, expected):
     with pytest.raises(UserError, match=None) as caught:
-        ask.targets(LOADED, name)
+        compute.targets(LOADED, name)
     assert expected in str(caught.value)
 
 
@@ -106,11 +106,11 @@ def test_only_what_no_block_names_is_left_over(project):
         path = project.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"0")
-    listed = project.run(sys.executable, "workflow/commands/prune.py").stdout
+    listed = project.run(sys.executable, "-m", "workflow", "prune").stdout
     assert "Add --delete" in listed
     assert all((project.folder / name).exists() for name in kept + gone)
     for name in ("models/digits/old", "results/digits/act/0/old.json", "data/old", "results/old"):
         assert f"  {name}\n" in listed
-    assert project.run(sys.executable, "workflow/commands/prune.py", "--delete").stdout.endswith("5 removed.\n")
+    assert project.run(sys.executable, "-m", "workflow", "prune", "--delete").stdout.endswith("5 removed.\n")
     assert all((project.folder / name).exists() for name in kept)
     assert not any((project.folder / name).exists() for name in gone)

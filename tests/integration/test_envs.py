@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from engine_world import byte_identical
+from imports_world import imports, module_file
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_end_to_end import byte_identical
-from test_imports import imports, module_file
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVS = {"data": ("prepare", "validate"), "model": ("train", "evaluate", "attack", "visualize"), "report": ("report",)}

@@ -1,4 +1,4 @@
-"""`dvc exp run -S key=value` changes that key and nothing else: DVC writes into mappings that YAML aliases share."""
+"""`dvc exp run -S key=value` changes that key, and with it the blocks that say they extend the block; nothing else."""
 
 import shutil
 from pathlib import Path
@@ -11,49 +11,62 @@ from stages.runtime import params
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def mappings(value, path=()):
-    """All mappings below a value, with their keys."""
-    if isinstance(value, dict):
-        yield path, value
-        for key, below in value.items():
-            yield from mappings(below, (*path, key))
+def overridden(folder, *overrides):
+    """The parameters after `-S` of each override."""
+    from dvc.utils.hydra import apply_overrides
+
+    path = Path(shutil.copy(ROOT / "params.yaml", folder))
+    apply_overrides(str(path), list(overrides))
+    return params.load(path)
 
 
-def test_no_two_blocks_share_a_mapping():
-    """A row of a table may: nobody runs experiments with labels."""
-    loaded = yaml.safe_load((ROOT / "params.yaml").read_text())
-    seen = {}
-    for path, mapping in mappings({name: block for name, block in loaded.items() if name != "tables"}):
-        assert seen.setdefault(id(mapping), path) == path, "write {<<: *name} instead of *name"
+def blocks(loaded):
+    """All blocks by section and name; what is no mapping of blocks under its section."""
+    return {
+        f"{section}.{name}": block
+        for section, content in loaded.items()
+        for name, block in content.items()
+        if section not in ("run", "resume", "visualize")
+    } | {section: loaded[section] for section in ("run", "resume", "visualize")}
 
 
-def leaves(loaded):
-    """Values by dotted key, a mapping by dataset as one value."""
-    for path, mapping in mappings(loaded):
-        for key, value in mapping.items():
-            if not isinstance(value, dict):
-                yield ".".join(map(str, (*path, key))), value
+def changed(loaded):
+    before, after = blocks(params.load(ROOT / "params.yaml")), blocks(loaded)
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+def test_params_yaml_shares_nothing():
+    """No anchors, so that no two blocks are one mapping, which DVC would change for both or for neither."""
+    events = list(yaml.parse((ROOT / "params.yaml").read_text()))
+    assert not [event for event in events if getattr(event, "anchor", None)]
+    assert len((ROOT / "params.yaml").read_text().splitlines()) < 250
 
 
 @pytest.mark.parametrize(
-    ("override", "changed"),
+    ("override", "expected"),
     [
-        ("defenses.act.options.steps=2", {"defenses.act.options.steps"}),
-        ("defenses.act_s.options.steps=2", {"defenses.act_s.options.steps"}),
-        ("defenses.hm_ics.options.ics_weight.sop=1", {"defenses.hm_ics.options.ics_weight.sop"}),
-        (
-            "defenses.ca_tride.options.lam=5",
-            {f"defenses.ca_tride.options.lam{part}" for part in ("", ".default", ".cars", ".sop")},
-        ),
-        ("datasets.cub.training.epochs=3", {"datasets.cub.training.epochs"}),
-        ("attacks.es.steps=3", {"attacks.es.steps"}),
-        ("run.datasets=[cub]", {"run.datasets"}),
+        ("defenses.vanilla.miner=softhard", {"defenses.vanilla"}),
+        ("defenses.hm_ics.options.steps=4", {"defenses.hm_ics", "defenses.hm_ics_heavy", "defenses.hm_ics_margin",
+                                             "defenses.hm_ics_half"}),
+        ("defenses.tride.options.steps=2", {"defenses.tride"}),
+        ("defenses.act.options.steps=2", {"defenses.act", "defenses.act_s"}),
+        ("datasets.cub.training.profile=small", {"datasets.cub"}),
+        ("+datasets.cub.training.epochs=3", {"datasets.cub"}),
+        ("attacks.es.steps=3", {"attacks.es"}),
+        ("+attacks.es.alpha_over_eps=1/16", {"attacks.es"}),
+        ("run.datasets=[cub]", {"run"}),
+        ("+defenses.hm_wide.options.steps=3", {"defenses.hm_wide"}),  # of a paper
+        ("+defenses.act_eta4.miner=softhard", {"defenses.act_eta4"}),  # of a grid
     ],
-)
-def test_an_override_changes_what_it_names(tmp_path, override, changed):
-    from dvc.utils.hydra import apply_overrides
+)  # fmt: skip
+def test_an_override_changes_what_it_names(tmp_path, override, expected):
+    assert changed(overridden(tmp_path, override)) == expected
 
-    path = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
-    apply_overrides(str(path), [override])
-    before, after = dict(leaves(params.load(ROOT / "params.yaml"))), dict(leaves(params.load(path)))
-    assert {key for key in before | after if before.get(key) != after.get(key)} == changed
+
+def test_overrides_have_the_value_that_they_give(tmp_path):
+    loaded = overridden(
+        tmp_path, "defenses.act.options.steps=2", "+datasets.cub.training.epochs=3", "run.datasets=[cub]"
+    )
+    assert params.defense(loaded, "act", "cub")["options"] == {"steps": 2, "alpha_over_eps": 0.125}
+    assert params.dataset(loaded, "cub")["training"]["epochs"] == 3
+    assert loaded["run"]["datasets"] == ["cub"]

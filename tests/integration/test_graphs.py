@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from workflow.sync import is_copy
+from stages.runtime.params import load
+from workflow.sync import RECIPES
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def snakemake_jobs(project):
@@ -18,33 +21,22 @@ def snakemake_jobs(project):
 
 
 def dvc_jobs(project):
-    """Stages by command, with what small stages copy replaced by its origin: a block's own file of code, or the keys of
-    params.yaml. Snakemake names these themselves."""
+    """Stages by command, with the file of a job's recipe replaced by what is in it: Snakemake has it in its params."""
     from dvc.repo import Repo
 
     def names(items):
-        return [os.path.relpath(item.fs_path, project.folder) for item in items]
+        return sorted(os.path.relpath(item.fs_path, project.folder) for item in items)
 
-    def is_params(dep):
-        return type(dep).__name__ == "ParamsDependency"
-
+    project.run(sys.executable, "-m", "workflow.recipes")
     with Repo(str(project.folder)) as repo:
         stages = list(repo.index.stages)
-        files, keys = {}, {}  # by copy
-        for stage in filter(lambda stage: is_copy(stage.name), stages):
-            (out,) = names(stage.outs)
-            files[out] = names(dep for dep in stage.deps if not is_params(dep))
-            keys[out] = [key for dep in stage.deps if is_params(dep) for key in dep.params]
-            if keys[out]:
-                assert stage.cmd.split() == ["python", "-m", "workflow.keys", out, *keys[out]]
         jobs = {}
-        for stage in filter(lambda stage: not is_copy(stage.name), stages):
-            inputs = names(dep for dep in stage.deps if not is_params(dep))
-            params = [key for dep in stage.deps if is_params(dep) for key in dep.params]
+        for stage in filter(lambda stage: stage.name != RECIPES, stages):
+            (recipe,) = (name for name in names(stage.deps) if name.startswith("recipes/"))
             jobs[stage.cmd] = {
-                "inputs": sorted(name for path in inputs for name in files.get(path, [path])),
-                "outputs": sorted(names(stage.outs)),
-                "params": sorted(params + [key for path in inputs for key in keys.get(path, [])]),
+                "inputs": [name for name in names(stage.deps) if name != recipe],
+                "outputs": names(stage.outs),
+                "recipe": json.loads((project.folder / recipe).read_text()),
             }
     return jobs
 
@@ -107,7 +99,7 @@ def graph(project):
 @pytest.mark.parametrize("change", [lambda params: None, enlarge], ids=["default", "large"])
 def test_both_graphs_are_the_same(graph, change):
     graph.edit(change)
-    params = yaml.safe_load((graph.folder / "params.yaml").read_text())
+    params = load(graph.folder / "params.yaml")
     snakemake, dvc = grouped(snakemake_jobs(graph)), listed(dvc_jobs(graph), params)
     assert sorted(snakemake) == sorted(dvc)
     for command, job in snakemake.items():
@@ -116,10 +108,44 @@ def test_both_graphs_are_the_same(graph, change):
         assert len(snakemake) == 3 * 3 + 72 * (2 + 9) + 1
 
 
-def test_a_new_defense_touches_no_other_job(graph):
-    """One function, one registry line, one block: trained models stay valid, in both graphs."""
-    before = dvc_jobs(graph)
-    defenses = graph.folder / "stages" / "core" / "defenses"
+def recipes(project):
+    """All recipes by path."""
+    project.run(sys.executable, "-m", "workflow.recipes")
+    return {name: json.loads(text) for name, text in project.files("recipes").items()}
+
+
+def test_recipes_of_removed_blocks_go_and_others_keep_their_files(graph):
+    recipes(graph)
+    before = {path: path.stat() for path in (graph.folder / "recipes").rglob("*.json")}
+    assert graph.folder / "recipes/attack/digits/act/es.json" in before
+    graph.edit(lambda params: params["run"]["defenses"].remove("act"))
+    recipes(graph)
+    after = {path: path.stat() for path in (graph.folder / "recipes").rglob("*.json")}
+    assert {path for path in before if path not in after} == {
+        path for path in before if "act" in (*path.parts, path.stem)
+    }
+    assert not (graph.folder / "recipes/attack/digits/act").exists()
+    for path, stat in after.items():
+        same = (stat.st_ino, stat.st_mtime_ns) == (before[path].st_ino, before[path].st_mtime_ns)
+        assert same == (path.name != "report.json" and path.parent.name != "visualize"), path
+
+
+def test_the_command_says_what_changed(graph):
+    recipes(graph)
+    graph.edit(lambda params: params["attacks"]["es"].update(steps=5))
+    losses = graph.folder / "stages/core/losses.py"
+    losses.write_text(losses.read_text().replace("MARGIN = 0.2", "MARGIN = 0.3"))
+    said = graph.run(sys.executable, "-m", "workflow.recipes").stdout.splitlines()
+    assert (
+        "recipes: recipes/attack/digits/act/es.json: attacks.es.steps: 32 -> 5; other code" in said or len(said) == 11
+    )
+    assert any(line == "recipes: recipes/train/digits/act.json: other code" for line in said)
+    assert said[-1].startswith("recipes: and ")
+    assert not graph.run(sys.executable, "-m", "workflow.recipes").stdout
+
+
+def add_defense(graph):
+    defenses = graph.folder / "stages/core/defenses"
     (defenses / "mine.py").write_text((defenses / "vanilla.py").read_text().replace("def vanilla", "def mine"))
     registry = defenses / "__init__.py"
     text = registry.read_text().replace('    "vanilla": vanilla,', '    "vanilla": vanilla,\n    "mine": mine,')
@@ -130,9 +156,112 @@ def test_a_new_defense_touches_no_other_job(graph):
         params["run"]["defenses"].append("mine")
 
     graph.edit(add)
-    for after in (dvc_jobs(graph), grouped(snakemake_jobs(graph))):
-        for command, job in before.items():
-            if not command.startswith(("python -m stages.report", "python -m stages.visualize")):
-                assert after[command] == job
-                assert not any("mine" in name or name.endswith("__init__.py") for name in job["inputs"])
-        assert "stages/core/defenses/mine.py" in after["python -m stages.train digits mine 0"]["inputs"]
+
+
+def add_attack(graph):
+    """In a file that other attacks are in."""
+    path = graph.folder / "stages/core/attacks/query.py"
+    path.write_text(path.read_text() + "\nmine = Attack(nearby, partial(objective, sign=1), measure_retained)\n")
+    registry = graph.folder / "stages/core/attacks/__init__.py"
+    registry.write_text(registry.read_text().replace('    "gtt"', '    "mine": query.mine,\n    "gtt"'))
+
+    def add(params):
+        params["attacks"]["mine"] = {**params["attacks"]["gtt"], "attack": "mine"}
+        params["run"]["attacks"].append("mine")
+
+    graph.edit(add)
+
+
+def add_dataset(graph):
+    """With a reader and a backbone of its own, and a miner, all of them beside others in one file."""
+    for name, registry, entry, base in (
+        ("stages/data/readers.py", "READERS", "mine", "digits"),
+        ("stages/core/mining.py", "MINERS", "mine", "random"),
+        ("stages/core/models.py", "BACKBONES", "mine", "digits_cnn"),
+    ):
+        path = graph.folder / name
+        text = path.read_text()
+        value = "Backbone(digits_cnn, mean=(0.0,), std=(1.0,))" if registry == "BACKBONES" else "of_mine"
+        at = text.index(f'    "{base}": ', text.index(f"\n{registry}: "))
+        text = f'{text[:at]}    "{entry}": {value},\n{text[at:]}'
+        function = "def of_mine(*given):\n    return None\n\n\n"
+        path.write_text(text.replace(f"{registry}: dict", f"{function}{registry}: dict", 1))
+
+    def add(params):
+        digits = params["datasets"]["digits"]
+        training = {**digits["training"], "backbone": "mine"}
+        params["datasets"]["mine"] = {**digits, "reader": "mine", "training": training}
+        params["run"]["datasets"].append("mine")
+
+    graph.edit(add)
+
+
+def add_table(graph):
+    graph.edit(lambda params: params["tables"].update(mine={"extends": "main"}))
+
+
+def add_comments(graph):
+    """To every file of code: a comment, a docstring, another layout."""
+    for path in (graph.folder / "stages").rglob("*.py"):
+        text = re.sub(r'^( *""")(?=\w)', r"\1Better said: ", path.read_text(), flags=re.MULTILINE)
+        path.write_text(text.replace("\nfrom ", "\n\n\n# A comment.\nfrom ") + "\n# The end.\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "own", "also"),
+    [
+        (add_defense, {"train/digits/mine", "evaluate/digits/mine"}, ("report", "visualize/")),
+        (add_attack, {"attack/digits/act/mine", "attack/digits/vanilla/mine"}, ("report", "visualize/")),
+        (add_dataset, {"prepare/mine", "train/mine/act", "attack/mine/act/es"}, ("report", "visualize/")),
+        (add_table, set(), ("report",)),
+        (add_comments, set(), ()),
+    ],
+)
+def test_an_addition_leaves_every_other_job_valid(graph, change, own, also):
+    """Neither graph is touched, and no job has another recipe, those apart that show all that is there."""
+    before = recipes(graph)
+    change(graph)
+    after = recipes(graph)
+    changed = {name.removeprefix("recipes/").removesuffix(".json") for name in after if after[name] != before.get(name)}
+    assert own <= changed
+    assert all("mine" in name or name.startswith(also) for name in changed)
+    assert set(before) <= set(after)
+    if also:
+        assert "report" in changed
+    else:
+        assert not changed
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("stages/core/defenses/act.py", "chunk(2)).mean()", "chunk(2)).sum()", {"train/digits/act"}),
+        ("stages/core/mining.py", "candidates.same & inside", "candidates.same | inside",
+         {f"train/digits/{name}" for name in ("hm", "hm_ics", "tride", "ca_tride")}),
+        ("stages/core/attacks/query.py", "nearer < 4", "nearer < 5", {"attack/digits/act/gtt"}),
+        ("stages/core/scores.py", "def ers(", "def ers(more=0, *, ", {"report"}),
+        ("stages/core/pgd.py", "range(steps)", "range(1, steps)", {"train/digits/act", "attack/digits/vanilla/es"}),
+        ("stages/data/splits.py", "def central_crop", "@cache\ndef central_crop",
+         {"train/digits/act", "evaluate/digits/act", "attack/digits/act/es", "visualize/digits"}),
+        ("stages/reporting/templates/page.css", "", "/* other */", {"report"}),
+    ],
+)  # fmt: skip
+def test_an_edit_of_code_changes_the_recipes_of_the_jobs_that_run_it(graph, file, old, new, expected):
+    before = recipes(graph)
+    path = graph.folder / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    after = recipes(graph)
+    changed = {name.removeprefix("recipes/").removesuffix(".json") for name in after if after[name] != before[name]}
+    assert expected <= changed
+    stages = {name.partition("/")[0] for name in expected}
+    assert {name.partition("/")[0] for name in changed} == stages
+    if stages == {"train"}:
+        assert changed == expected
+
+
+def test_neither_graph_names_code():
+    for path in (ROOT / "dvc.yaml", ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")):
+        named = [line for line in path.read_text().splitlines() if ".py" in line and not line.lstrip().startswith("#")]
+        assert all("sync.py" in line or "crate.py" in line for line in named), path
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 150

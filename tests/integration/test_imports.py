@@ -101,9 +101,9 @@ def test_great_expectations_is_imported_in_one_place():
     assert users == {"expectations.py"}
 
 
-def test_only_params_reads_params_yaml():
+def test_yaml_is_read_in_one_place():
     users = {path.name for path in sources("stages") if "yaml" in set(imported(parsed(path)))}
-    assert users == {"params.py"}
+    assert users == {"documents.py"}
 
 
 @pytest.mark.parametrize("stage", [*STAGES, "fetch"])

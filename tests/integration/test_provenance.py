@@ -67,11 +67,11 @@ def test_the_crate_is_valid(study, profile):
 
 
 def test_an_exported_checkpoint_explains_itself(study):
-    done = study.run(sys.executable, "workflow/commands/export.py", "digits/ca_tride/0")
+    done = study.run(sys.executable, "-m", "workflow", "export", "digits/ca_tride/0")
     folder = study.folder / done.stdout.split()[-1]
     assert {path.name for path in folder.iterdir()} == {
         "README.md",
-        "DATA_LICENCE.txt",
+        "DATA_LICENSE.txt",
         "model.safetensors",
         "history.csv",
     }
@@ -82,12 +82,12 @@ def test_an_exported_checkpoint_explains_itself(study):
     assert "30 of them attacked" in card
     assert "method: ca_tride" in card
     assert sha256((folder / "model.safetensors").read_bytes()).hexdigest() in card
-    assert "CC BY 4.0" in (folder / "DATA_LICENCE.txt").read_text()
+    assert "CC BY 4.0" in (folder / "DATA_LICENSE.txt").read_text()
     assert checkpoints.load(folder / "model.safetensors", "")(torch.zeros(2, 1, 8, 8)).shape == (2, 128)
 
 
 def test_what_was_not_trained_is_not_exported(study):
-    done = study.run(sys.executable, "workflow/commands/export.py", "digits/act/0", check=False)
+    done = study.run(sys.executable, "-m", "workflow", "export", "digits/act/0", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("export: models/digits/act/0/model.safetensors: missing; run")
     assert not (study.folder / "export/digits-act-0").exists()

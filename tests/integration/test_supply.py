@@ -1,4 +1,4 @@
-"""What the project is made of and whom it talks to: locked files, licences, no telemetry, no loader that runs code."""
+"""What the project is made of and whom it talks to: locked files, licenses, no telemetry, no loader that runs code."""
 
 import ast
 import os
@@ -29,12 +29,12 @@ def test_the_lock_holds_the_same_versions_with_hashes():
     assert not re.search(r"^-", text, re.MULTILINE)
 
 
-def test_every_pinned_package_has_a_licence_in_the_table():
-    """`make licences` rewrites it."""
-    rows = re.findall(r"^\| (\S+) \| (\d\S*) \| (.+) \|$", (ROOT / "docs/licences.md").read_text(), re.MULTILINE)
+def test_every_pinned_package_has_a_license_in_the_table():
+    """`ca-tride licenses` rewrites it."""
+    rows = re.findall(r"^\| (\S+) \| (\d\S*) \| (.+) \|$", (ROOT / "docs/licenses.md").read_text(), re.MULTILINE)
     listed = {f"{name}=={version}" for name, version, _ in rows}
     assert listed == {pin.split(" ;")[0].strip() for pin in pins("constraints.txt")}
-    unknown = [name for name, _, licence in rows if licence == "see the package"]
+    unknown = [name for name, _, license in rows if license == "see the package"]
     assert unknown == []
 
 

@@ -1,4 +1,4 @@
-"""`make verify`: a study run anew has the recorded bytes, and what differs is named by its first stage."""
+"""`ca-tride verify`: a study run anew has the recorded bytes, and what differs is named by its first stage."""
 
 import json
 import sys
@@ -46,7 +46,7 @@ def test_figures_of_another_platform_may_differ_as_seeds_do():
 
 
 def run(project, *words, check=True):
-    return project.run(sys.executable, "workflow/commands/verify.py", *words, "--cores", "1", check=check)
+    return project.run(sys.executable, "-m", "workflow", "verify", *words, "--cores", "1", check=check)
 
 
 @pytest.mark.engines
@@ -54,7 +54,9 @@ def test_a_study_is_recorded_and_verified(tiny):
     tiny.edit(lambda params: params["run"].update(attacks=["es"]))
     refused = run(tiny, check=False)
     assert refused.returncode == 1
-    assert "verify: params.yaml: no record was made of this study; `make verify RECORD=1` makes one" in refused.stderr
+    assert refused.stderr.startswith(
+        "verify: params.yaml: no record was made of this study; `ca-tride verify --record`"
+    )
     here = verify.this_platform()
     assert f"files of {here}" in run(tiny, "--record").stdout
     part = json.loads((tiny.folder / verify.RECORD).read_text())[here]

@@ -119,21 +119,21 @@ def test_what_is_not_there_is_left_out(study):
     assert "no pictures of digits hm 0: not run" in done.stderr
     assert set(content(study)["attacks"]["ltm"][0]["defenses"]) == {"act"}
     assert set(content(study)["attacks"]["qa_plus"][0]["defenses"]) == {"vanilla", "act"}
-    study.edit(lambda params: params["gallery"].update(attacks=[]))
+    study.edit(lambda params: params["visualize"].update(attacks=[]))
     study.stage("visualize", "digits")
     assert content(study)["attacks"] == {}
     assert content(study)["images"] == {}
 
 
 def test_attacks_on_candidates_are_refused(study):
-    study.edit(lambda params: params["gallery"].update(attacks=["ca_plus"]))
+    study.edit(lambda params: params["visualize"].update(attacks=["ca_plus"]))
     done = study.stage("visualize", "digits", check=False)
     assert done.returncode == 1
-    assert "gallery.attacks: ca_plus perturbs candidates" in done.stderr.splitlines()[-1]
+    assert "visualize.attacks: ca_plus perturbs candidates" in done.stderr.splitlines()[-1]
 
 
 def test_a_damaged_example_file_is_named(study):
-    study.edit(lambda params: params["gallery"].update(attacks=["qa_plus"]))
+    study.edit(lambda params: params["visualize"].update(attacks=["qa_plus"]))
     (study.folder / "results/digits/act/0/qa_plus_examples.npy").write_bytes(b"x")
     done = study.stage("visualize", "digits", check=False)
     assert done.returncode == 1

@@ -28,6 +28,8 @@ def small_params():
     loaded["tables"] = {
         "main": loaded["tables"]["main"] | {"rows": {n: r for n, r in rows.items() if n in loaded["defenses"]}}
     }
+    for block in loaded["attacks"].values():
+        block["alpha_over_eps"] = 0.375
     for block in loaded["defenses"].values():
         options = block.get("options", {})
         block["options"] = {

@@ -1,18 +1,25 @@
 """Put the report into one zip that opens without the repository.
 
-    python workflow/commands/bundle.py [report.zip]
-
-It holds reports/, params.yaml and of logs/ what the page links: provenance, Data Docs and what the jobs said. Unpack it
-and open reports/index.html. Equal files give equal bytes.
+It holds reports/, params.yaml and of logs/ what the page links: provenance, Data Docs and the jobs' logs. Unpack it and
+open reports/index.html. Equal files give equal bytes.
 """
 
-import sys
+from __future__ import annotations
+
+import argparse
 import zipfile
 from pathlib import Path
+
+from stages.runtime import artifacts
 
 PARTS = ("reports", "params.yaml", "logs")
 LEFT_OUT = {"benchmarks", "crate", "progress"}  # folders of logs/ that the page does not link
 DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Where the zip goes."""
+    parser.add_argument("target", nargs="?", type=Path, default=Path("report.zip"), help="default: report.zip")
 
 
 def files() -> list[Path]:
@@ -26,21 +33,18 @@ def files() -> list[Path]:
     )
 
 
-def bundle(target: Path) -> int:
-    """Write the zip, whole or not at all; the number of its files."""
-    found, draft = files(), target.with_name(f".{target.name}.part")
-    with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
+def run(target: Path) -> str:
+    """Write the zip, whole or not at all; what it holds, in one line.
+
+    Raises:
+        UserError: there is no report.
+    """
+    artifacts.require(artifacts.REPORTS / "index.html", "ca-tride compute")
+    found = files()
+    with artifacts.writing(target) as (draft,), zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in found:
             entry = zipfile.ZipInfo(path.as_posix(), DATE)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
-    draft.replace(target)
-    return len(found)
-
-
-if __name__ == "__main__":
-    if not Path("reports/index.html").exists():
-        sys.exit("reports/index.html: missing; run `snakemake --cores 8` first")
-    name = Path(sys.argv[1] if len(sys.argv) > 1 else "report.zip")
-    count = bundle(name)
-    print(f"{name}: {count} files, {name.stat().st_size / 1e6:.1f} MB; unpack it and open reports/index.html")
+    size = target.stat().st_size / 1e6
+    return f"{target}: {len(found)} files, {size:.1f} MB; unpack it and open reports/index.html"

@@ -1,23 +1,31 @@
-"""Compute one table or one cell by name, and nothing else, then print it.
+"""Run the study of params.yaml and show how far it is; or compute one table or one cell, and print it.
 
-    python workflow/commands/compute.py ablation --cores 8                a block of `tables`, on the run's datasets
-    python workflow/commands/compute.py digits/ca_tride/0/ltm --cores 8   dataset/defense/seed/attack, or benign
+  ca-tride compute                             the whole study, with its report
+  ca-tride compute ablation                    a block of `tables`, on the run's datasets
+  ca-tride compute digits/ca_tride/0/ltm       dataset/defense/seed/attack, or benign for the attack
+  ca-tride compute --cores 4 -- --keep-going   what follows -- is Snakemake's
 
-What follows the name is Snakemake's. Blocks need not be in `run`; the report is left as it is.
+The blocks of a table or a cell need not be in `run`, and the report is left as it is.
 """
 
-import subprocess
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import argparse
 
 from stages.runtime import cli
 from stages.runtime import params as parameters
-from stages.runtime.errors import UserError
+from workflow.commands import show
 
 STANDARD = ("ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es", "ltm", "gtm", "gtt")
 EXACT = ("es_exact", "ltm_exact", "gtm_exact")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What to compute, and with how many cores."""
+    parser.add_argument("name", nargs="?", help="a block of `tables`, or dataset/defense/seed/attack; default: all")
+    parser.add_argument("--cores", default="all", help="jobs' threads that run at once (default: all cores)")
+    parser.set_defaults(snakemake=[])
+    parser.usage = "%(prog)s [-h] [--cores CORES] [name] [-- SNAKEMAKE'S ARGUMENTS]"
 
 
 def attacks_of(columns: list[str], known: list[str]) -> list[str]:
@@ -37,7 +45,7 @@ def attacks_of(columns: list[str], known: list[str]) -> list[str]:
 
 
 def targets(loaded: parameters.Params, name: str) -> list[str]:
-    """Files that make a table or a cell; a table that is not there is left for `workflow.commands.show` to refuse.
+    """Files that make a table or a cell; a table that is not there is left for `show` to refuse.
 
     Raises:
         UserError: a cell names a block that is not there.
@@ -58,19 +66,17 @@ def targets(loaded: parameters.Params, name: str) -> list[str]:
     ]
 
 
-def ask(name: str, arguments: list[str]) -> int:
-    """Compute and print; the exit status of what failed, else 0."""
-    if wanted := targets(parameters.load(), name):
-        command = [sys.executable, "workflow/progress.py", *(arguments or ["--cores", "all"]), "--", *wanted]
-        if status := subprocess.run(command, check=False).returncode:
-            return status
-    return subprocess.run([sys.executable, "-m", "workflow.commands.show", name], check=False).returncode
+def run(name: str | None, cores: str, snakemake: list[str]) -> str:
+    """Compute, and return the table or cell as text; "" for the whole study, whose report Snakemake names.
 
+    Raises:
+        UserError: there is no such table or cell.
+        SystemExit: Snakemake failed; it said why.
+    """
+    from workflow import progress
 
-if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit("usage: python workflow/commands/compute.py TABLE|DATASET/DEFENSE/SEED/ATTACK [Snakemake's arguments]")
-    try:
-        sys.exit(ask(sys.argv[1], sys.argv[2:]))
-    except UserError as error:
-        sys.exit(f"ask: {error}")
+    loaded = parameters.load()
+    wanted = targets(loaded, name) if name else []
+    if wanted or not name:
+        progress.run(["--cores", cores, *snakemake, *wanted])
+    return show.run(name) if name else ""

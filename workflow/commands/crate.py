@@ -1,20 +1,23 @@
 """Describe a finished run as a Workflow Run RO-Crate: logs/provenance/crate/, a folder that can be archived as it is.
 
-    python workflow/commands/crate.py   Snakemake does it at the end of a run; after dvc repro, call it
-
-It holds the workflow, params.yaml, the reports and the record of every job (when, where, with which versions, and the
-SHA-256 of what it wrote). Models and data are named by these hashes and stay where they are.
+Snakemake does this at the end of a run; after `dvc repro` call it. The crate holds the workflow, params.yaml, the
+reports and the record of every job (when, where, with which versions, and the SHA-256 of what it wrote). Models and
+data are named by these hashes and stay where they are.
 """
 
+from __future__ import annotations
+
+import argparse
 import json
-import shutil
-import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rocrate.model.contextentity import ContextEntity
 from rocrate.model.person import Person
 from rocrate.rocrate import ROCrate
+
+from stages.runtime import artifacts
 
 RECORDS = Path("logs") / "provenance"
 TARGET = RECORDS / "crate"
@@ -23,7 +26,7 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
-LICENCE = "https://spdx.org/licenses/Apache-2.0"
+LICENSE = "https://spdx.org/licenses/Apache-2.0"
 FORMATS = {
     ".csv": "text/csv",
     ".html": "text/html",
@@ -34,6 +37,10 @@ FORMATS = {
     ".tex": "application/x-tex",
     ".yaml": "application/yaml",
 }
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Take no arguments."""
 
 
 def records() -> list[tuple[Path, dict[str, Any]]]:
@@ -51,7 +58,7 @@ def describe(crate: ROCrate) -> None:
         "Retrieval (ICML 2024) and its baselines; parameters, tables, figures and the record of every job."
     )
     crate.license = crate.add(
-        ContextEntity(crate, LICENCE, properties={"@type": "CreativeWork", "name": "Apache License 2.0"})
+        ContextEntity(crate, LICENSE, properties={"@type": "CreativeWork", "name": "Apache License 2.0"})
     )
     for address, name in PROFILES.items():
         profile = crate.add(ContextEntity(crate, address, properties={"@type": "CreativeWork", "name": name}))
@@ -60,6 +67,7 @@ def describe(crate: ROCrate) -> None:
     workflow = crate.add_workflow("Snakefile", "Snakefile", main=True, lang="snakemake", lang_version="9")
     workflow["name"] = "CA-TRIDE reproduction"
     workflow["license"] = crate.license
+    workflow["version"] = version("ca-tride-repro")
     for path in sorted(Path("workflow/rules").glob("*.smk")):
         kinds = {"@type": ["File", "SoftwareSourceCode"], "name": path.name, "encodingFormat": "text/x-python"}
         rule = crate.add_file(path, path, properties=kinds)
@@ -88,19 +96,15 @@ def add(crate: ROCrate, path: Path) -> Any:
     return crate.add_file(path, path, properties=properties)
 
 
-def write() -> Path:
-    """Write the crate in place of an older one; its folder."""
+def run() -> str:
+    """Write the crate in place of an older one; its folder, in one line.
+
+    Raises:
+        UserError: there is no report.
+    """
+    artifacts.require(artifacts.REPORTS / "index.html", "ca-tride compute")
     crate = ROCrate(version="1.1")  # what the profiles of Workflow Run Crate 0.5 build on
     describe(crate)
-    draft = TARGET.with_name(".crate")
-    shutil.rmtree(draft, ignore_errors=True)
-    crate.write(draft)
-    shutil.rmtree(TARGET, ignore_errors=True)
-    draft.rename(TARGET)
-    return TARGET
-
-
-if __name__ == "__main__":
-    if not Path("reports/index.html").exists():
-        sys.exit("reports/index.html: missing; run `snakemake --cores 8` first")
-    print(f"crate: {write()}")
+    with artifacts.replacing(TARGET) as draft:
+        crate.write(draft)
+    return f"crate: {TARGET}"

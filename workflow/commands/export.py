@@ -1,29 +1,26 @@
-"""Export one checkpoint to pass on: export/<dataset>-<defense>-<seed>/ the weights, a model card and a licence note.
+"""Export one checkpoint to pass on: the weights, a model card and a license note of the data.
 
-    python workflow/commands/export.py digits/ca_tride/0
-
-The card (README.md) says how the model was trained, what it was measured to do, on what, and what it is not for, in the
-form that model hubs read. Figures that were not run say so.
+They go to export/<dataset>-<defense>-<seed>/. The card (README.md) says how the model was trained, what it was measured
+to do, on what, and what it is not for, in the form that model hubs read. Figures that were not run say so.
 """
 
-import shutil
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import argparse
+import shutil
+from pathlib import Path
 
 from stages.runtime import artifacts, checksums, cli
 from stages.runtime import params as parameters
-from stages.runtime.errors import UserError
 
-LICENCES = {
+LICENSES = {
     "digits": "Digits: scikit-learn's copy of the UCI set Optical Recognition of Handwritten Digits (CC BY 4.0).",
     "cub": "CUB-200-2011 (Caltech) is for non-commercial research and education; the photographs are their owners'.",
     "cars": "Cars-196 (Stanford) is for non-commercial research; the photographs belong to their owners.",
     "sop": "Stanford Online Products is for non-commercial research; the photographs belong to their sellers.",
 }
 UNKNOWN = (
-    "The data are the user's own; this project knows nothing of their licence. Add it here before passing this on."
+    "The data are the user's own; this project knows nothing of their license. Add it here before passing this on."
 )
 CARD = """---
 license: apache-2.0
@@ -53,7 +50,7 @@ The architecture stands in the header of the safetensors file. Pixel normalisati
 ```yaml
 {block}```
 
-Data: {dataset}, {train} training images of {classes} classes; test classes are disjoint. {licence}
+Data: {dataset}, {train} training images of {classes} classes; test classes are disjoint. {license}
 
 ## What was measured
 
@@ -68,6 +65,11 @@ One training; figures of another seed differ. SHA-256 of the weights: `{sha256}`
 A study model. Robustness was measured against the nine attacks above with their step counts, not proven; an attacker
 with more steps or another aim may do better. A small `spread` raises ERS without protecting a ranking.
 """
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoint."""
+    parser.add_argument("model", help="dataset/defense/seed, such as digits/ca_tride/0")
 
 
 def figures(dataset: str, defense: str, seed: int) -> list[tuple[str, str]]:
@@ -91,7 +93,7 @@ def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model
         train=data["expected"]["train"]["images"],
         classes=data["expected"]["train"]["classes"],
         test=data["expected"]["test"]["images"],
-        licence=LICENCES.get(dataset, UNKNOWN),
+        license=LICENSES.get(dataset, UNKNOWN),
         attacked="" if queries == "all" else f", {queries} of them attacked",
         eps=data["eps"],
         table="\n".join(lines) if found else "Not run: reports/scores.csv has nothing of this model.",
@@ -99,29 +101,20 @@ def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model
     )
 
 
-def export(name: str) -> Path:
-    """Write the folder, whole or not at all.
+def run(model: str) -> str:
+    """Write the folder, whole or not at all; its name, in one line.
 
     Raises:
         UserError: the name is not a model's, or it was not trained.
     """
     loaded = parameters.load()
-    dataset, defense, seed, _ = cli.cell(f"{name}/benign", loaded)
+    dataset, defense, seed, _ = cli.cell(f"{model}/benign", loaded)
     folder = artifacts.model_dir(dataset, defense, seed)
-    model = artifacts.require(folder / "model.safetensors", f"snakemake --cores 8 {folder}/model.safetensors")
+    weights = artifacts.require(folder / "model.safetensors", f"snakemake --cores 8 {folder}/model.safetensors")
     target = Path("export") / f"{dataset}-{defense}-{seed}"
     with artifacts.replacing(target) as draft:
-        shutil.copyfile(model, draft / "model.safetensors")
+        shutil.copyfile(weights, draft / "model.safetensors")
         shutil.copyfile(folder / "history.csv", draft / "history.csv")
-        (draft / "README.md").write_text(card(loaded, dataset, defense, seed, model))
-        (draft / "DATA_LICENCE.txt").write_text(LICENCES.get(dataset, UNKNOWN) + "\n")
-    return target
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python workflow/commands/export.py DATASET/DEFENSE/SEED")
-    try:
-        print(f"exported: {export(sys.argv[1])}")
-    except UserError as error:
-        sys.exit(f"export: {error}")
+        (draft / "README.md").write_text(card(loaded, dataset, defense, seed, weights))
+        (draft / "DATA_LICENSE.txt").write_text(LICENSES.get(dataset, UNKNOWN) + "\n")
+    return f"exported: {target}"

@@ -1,12 +1,13 @@
 """What the configured matrix would take, before anything starts: jobs, hours and disk.
 
-    python workflow/commands/plan.py
-
 Jobs are Snakemake's own dry run. Times are of this machine: the mean of earlier jobs of the same kind (logs/benchmarks)
 where there are some, else the passes a job makes through its dataset's network, a few of which are timed now.
 Preparing and checking data is counted at no time where it never ran here.
 """
 
+from __future__ import annotations
+
+import argparse
 import math
 import re
 import subprocess
@@ -18,8 +19,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from stages import STAGES
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
 
@@ -28,18 +28,29 @@ HOURS, GB = 3600, 10**9
 WEIGHTS = 4  # bytes of a float32
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Take no arguments."""
+
+
 def jobs() -> list[tuple[str, tuple[str, ...]]]:
     """Stage and words of every job that Snakemake would run.
 
     Raises:
-        SystemExit: Snakemake refuses; shows its last line.
+        UserError: Snakemake refuses; shows its last line.
     """
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--printshellcmds"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit((done.stderr.strip() or done.stdout.strip() or "snakemake failed").splitlines()[-1])
+        raise UserError(refusal(done))
     found = {(stage, tuple(words.split())) for stage, words in JOB.findall(done.stdout + done.stderr)}
     return sorted(found)
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Why Snakemake failed, in one line: its last on stderr, or the first of a dry run's report on stdout."""
+    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("Using ")]
+    told = [line for line in done.stdout.splitlines() if "Exception" in line or "Error" in line]
+    return (lines[-1:] or told[:1] or ["snakemake failed; run `snakemake -n` to see why"])[0]
 
 
 def measured(stage: str, words: tuple[str, ...]) -> float | None:
@@ -131,7 +142,7 @@ def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[s
 def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
     """For each stage: jobs, seconds, bytes, and of how many jobs the time was measured before."""
     networks: dict[str, Network] = {}
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, Any] = {}  # counters; seconds are floats
     for stage, words in todo:
         if words and words[0] not in networks:
             data = loaded["datasets"][words[0]]
@@ -142,8 +153,7 @@ def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> 
         row.update(jobs=1, seconds=known, bytes=size(loaded, network, stage, words) if network else 0.0)
         row.update(measured=before is not None)
         row.update(substitute=bool(network and network.substitute and before is None))
-    order = ["prepare", "validate", "train", "evaluate", "attack", "visualize", "report"]
-    return [{"stage": stage} | dict(found[stage]) for stage in order if stage in found]
+    return [{"stage": stage} | dict(found[stage]) for stage in STAGES if stage in found]
 
 
 def text(found: list[dict[str, Any]]) -> str:
@@ -171,8 +181,10 @@ def _short(value: float) -> str:
     return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
 
 
-if __name__ == "__main__":
-    try:
-        print(text(rows(parameters.load(), jobs())))
-    except UserError as error:
-        sys.exit(f"plan: {error}")
+def run() -> str:
+    """The plan of the configured study.
+
+    Raises:
+        UserError: params.yaml is wrong, or Snakemake refuses.
+    """
+    return text(rows(parameters.load(), jobs()))

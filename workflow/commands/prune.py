@@ -1,21 +1,23 @@
 """List what removed blocks of params.yaml left behind, and delete it on request.
 
-    python workflow/commands/prune.py             lists models, results and prepared data that no block names any more
-    python workflow/commands/prune.py --delete    removes them
-
-Results of blocks that are merely not in `run` stay.
+Listed are models, results and prepared data that no block names any more. Results of blocks that are merely not in
+`run` stay.
 """
 
+from __future__ import annotations
+
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from stages.runtime import params as parameters
-from stages.runtime.errors import UserError
 
 KEPT = {"raw", "weights"}  # folders of data/ that no block names
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Whether to delete."""
+    parser.add_argument("--delete", action="store_true", help="remove what is listed")
 
 
 def leftovers(loaded: parameters.Params) -> list[Path]:
@@ -53,23 +55,14 @@ def size(path: Path) -> int:
     )
 
 
-def prune(*, delete: bool) -> str:
+def run(*, delete: bool) -> str:
     """List what is left over, and remove it if asked to; what happened in words."""
     found = leftovers(parameters.load())
     if not found:
         return "Nothing is left over: every result belongs to a block of params.yaml."
     lines = [f"{size(path) / 1e6:>9.1f} MB  {path}" for path in found]
     if not delete:
-        return "\n".join([*lines, "Add --delete (make prune DELETE=1) to remove them."])
+        return "\n".join([*lines, "Add --delete to remove them."])
     for path in found:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return "\n".join([*lines, f"{len(found)} removed."])
-
-
-if __name__ == "__main__":
-    if set(sys.argv[1:]) - {"--delete"}:
-        sys.exit("usage: python workflow/commands/prune.py [--delete]")
-    try:
-        print(prune(delete="--delete" in sys.argv))
-    except UserError as error:
-        sys.exit(f"prune: {error}")

@@ -1,20 +1,25 @@
-"""Print one table, or one cell, from the results that are there: no stage of the graph, it writes nothing."""
+"""Print one table or one cell from the results that are there; nothing is computed or written."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 
 from stages.runtime import artifacts, checksums, cli, params, threads
 from stages.runtime.errors import UserError, choose
 
 
-def show(loaded: params.Params, name: str) -> str:
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What to print."""
+    parser.add_argument("name", help="a block of `tables`, or dataset/defense/seed/attack (benign for no attack)")
+
+
+def run(name: str) -> str:
     """A table of `tables` as Markdown, or the figures of a cell `dataset/defense/seed/attack` (or `.../benign`).
 
     Raises:
         UserError: there is no such table or cell, or its results are not there.
     """
+    loaded = params.load()
     if "/" in name:
         return cell(loaded, name)
     if name not in loaded["tables"]:
@@ -48,17 +53,3 @@ def cell(loaded: params.Params, name: str) -> str:
         before = f"  (before: {values['before']:.3f})" if "before" in values else ""
         lines.append(f"{metric:<20}{values['after']:>9.3f}{before}")
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Command line: ``python -m workflow.commands.show <table or cell>``."""
-    parser = argparse.ArgumentParser(prog="python -m workflow.commands.show", description=__doc__)
-    parser.add_argument("name", help="a block of `tables`, or dataset/defense/seed/attack")
-    try:
-        print(show(params.load(), parser.parse_args().name))
-    except UserError as error:
-        sys.exit(f"show: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,13 @@
 """Run the study of params.yaml anew in an empty folder and compare its bytes with a committed record.
 
-    python workflow/commands/verify.py             compares with workflow/reference/digests.json
-    python workflow/commands/verify.py --record    writes this platform's part of it
-
-The record holds SHA-256 of data, models, results and tables for each platform: the same code on the same kind of
-processor gives the same bytes, on another one training amplifies rounding. Where the record knows other platforms only,
-R@1 and ERS are compared with theirs, and may differ as they do between seeds.
+The record, workflow/reference/digests.json, holds SHA-256 of data, models, results and tables for each platform: the
+same code on the same kind of processor gives the same bytes, on another one training amplifies rounding. Where the
+record knows other platforms only, R@1 and ERS are compared with theirs, and may differ as they do between seeds.
 """
 
+from __future__ import annotations
+
+import argparse
 import csv
 import hashlib
 import json
@@ -21,12 +21,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from stages.runtime import params as parameters
 from stages.runtime.artifacts import writing
 from stages.runtime.checksums import sha256
 from stages.runtime.errors import UserError
+from workflow.commands.plan import refusal
 
 RECORD = Path("workflow") / "reference" / "digests.json"
 PARTS = ("Snakefile", "params.yaml", "profiles", "workflow", "stages", "data/raw")
@@ -42,6 +41,12 @@ OUTPUTS = {
 }
 # The widest half of an interval over three seeds in docs/digits.md.
 SEEDS_DIFFER_BY = {"recall_at_1": 8.5, "ers": 5.0}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Whether to compare or to record."""
+    parser.add_argument("--record", action="store_true", help="write this platform's part of the record instead")
+    parser.add_argument("--cores", default="all", help="jobs' threads that run at once (default: all cores)")
 
 
 def kind_of_processor() -> str:
@@ -73,7 +78,7 @@ def study() -> str:
     params = parameters.load()
     run = params["run"]
     blocks = {kind: {name: params[kind][name] for name in run[kind]} for kind in ("datasets", "defenses", "attacks")}
-    used = [run, blocks, params["gallery"], params["tables"]]
+    used = [run, blocks, params["visualize"], params["tables"]]
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
 
@@ -103,7 +108,7 @@ def run_anew(folder: Path, cores: str) -> None:
     """The whole study in an empty folder.
 
     Raises:
-        SystemExit: it fails; shows the last line.
+        UserError: it fails; shows the last line.
     """
     for part in PARTS:
         if Path(part).is_dir():
@@ -113,7 +118,7 @@ def run_anew(folder: Path, cores: str) -> None:
     command = [sys.executable, "-m", "snakemake", "--cores", cores, "--no-hooks", "--quiet", "rules", "host"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"verify: {(done.stderr.strip() or done.stdout.strip() or 'snakemake failed').splitlines()[-1]}")
+        raise UserError(refusal(done))
 
 
 def compared(made: dict[str, dict[str, str]], recorded: dict[str, dict[str, str]]) -> str:
@@ -158,17 +163,16 @@ def load_record() -> dict[str, Any]:
     return record
 
 
-def verify(cores: str, *, record: bool) -> str:
+def run(cores: str, *, record: bool) -> str:
     """Run, and compare or record; what came out, in one line.
 
     Raises:
-        SystemExit: bytes or figures differ, or there is nothing to compare with.
-        UserError: params.yaml or the record is wrong.
+        UserError: bytes or figures differ, there is nothing to compare with, or params.yaml or the record is wrong.
     """
     known, here, used = load_record(), this_platform(), study()
     others = {name: part for name, part in known.items() if part["study"] == used}
     if not record and not others:
-        sys.exit("verify: params.yaml: no record was made of this study; `make verify RECORD=1` makes one")
+        raise UserError("params.yaml: no record was made of this study; `ca-tride verify --record` makes one")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run_anew(folder, cores)
@@ -178,22 +182,12 @@ def verify(cores: str, *, record: bool) -> str:
         part = {"study": used, "headline": figures, "digests": made}
         with writing(RECORD) as (draft,):
             draft.write_text(json.dumps(known | {here: part}, indent=1, sort_keys=False) + "\n")
-        return f"{RECORD} has {count} files of {here}"
+        return f"verify: {RECORD} has {count} files of {here}"
     if here in others:
         if difference := compared(made, others[here]["digests"]):
-            sys.exit(f"verify: {difference}")
-        return f"all {count} files have the recorded bytes ({here})"
+            raise UserError(difference)
+        return f"verify: all {count} files have the recorded bytes ({here})"
     for platform_name, part in others.items():
         if far := far_from(figures, part["headline"]):
-            sys.exit(f"verify: {far[0]} on {platform_name}; {len(far)} figures differ by more than seeds do")
-    return f"{here} is not in {RECORD}; R@1 and ERS are as near to the recorded ones as seeds are to each other"
-
-
-if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word != "--record"]
-    if words[:1] != ["--cores"] or len(words) != 2:
-        sys.exit("usage: python workflow/commands/verify.py [--record] --cores N")
-    try:
-        print(f"verify: {verify(words[1], record='--record' in sys.argv)}")
-    except UserError as error:
-        sys.exit(f"verify: {error}")
+            raise UserError(f"{far[0]} on {platform_name}; {len(far)} figures differ by more than seeds do")
+    return f"verify: {here} is not in {RECORD}; R@1 and ERS are as near to the recorded ones as seeds are to each other"

@@ -6,20 +6,20 @@ from pathlib import Path
 from stages.runtime import artifacts
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
-from workflow import sync
+from workflow import recipes, sync
 
 try:
-    on_disk = parameters.load()
+    study = parameters.load()
 except UserError as error:
     sys.exit(str(error))
-if config != on_disk:
+if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
 # Without records of what DVC made, Snakemake would take results as current whatever changed since.
 if Path("models").exists() and not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
     sys.exit(
         "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
-        "run `python workflow/sync.py snakemake` first, or add --forceall to compute everything anew"
+        "run `ca-tride sync snakemake` first, or add --forceall to compute everything anew"
     )
 if workflow.is_main_process:
     sync.refuse_edited(sync.edited())
@@ -28,24 +28,20 @@ reserved = ExitStack()  # what a run holds until it ends
 
 
 wildcard_constraints:
-    dataset="|".join(config["datasets"]),
-    defense="|".join(config["defenses"]),
-    attack="|".join(config["attacks"]),
+    dataset="|".join(study["datasets"]),
+    defense="|".join(study["defenses"]),
+    attack="|".join(study["attacks"]),
     seed="[0-9]+",
 
 
-def depends(*keys):
-    """The values of params.yaml that a job depends on: a change of one reruns it (`params:` in dvc.yaml)."""
-
-    def values(wildcards):
-        return {key: parameters.lookup(config, key) for key in (key.format(**wildcards) for key in keys)}
-
-    return values
+def recipe(stage):
+    """`params:` of a stage's rule: the values and the code that a job depends on, so that a change of one reruns it."""
+    return lambda wildcards: recipes.recipe(study, stage, wildcards)
 
 
 def threads(wildcards):
     """Threads of a job on a dataset: fixed by its training profile, so that --cores cannot change results."""
-    return config["datasets"][wildcards.dataset]["training"]["threads"]
+    return study["datasets"][wildcards.dataset]["training"]["threads"]
 
 
 def originals(wildcards):
@@ -57,19 +53,9 @@ def originals(wildcards):
     return sorted(str(path) for path in {*folders, *files} if path.suffix != ".dvc")
 
 
-def defense_code(wildcards):
-    """The one file that a defense's block names: another defense's file does not touch its models."""
-    return f"stages/core/defenses/{config['defenses'][wildcards.defense]['method']}.py"
-
-
-def attack_code(wildcards):
-    """The one file that an attack's block names."""
-    return f"stages/core/attacks/{config['attacks'][wildcards.attack]['family']}.py"
-
-
 def of_all_models(root, names):
     """Files of every model of the run."""
-    run = config["run"]
+    run = study["run"]
     pattern = "{root}/{dataset}/{defense}/{seed}/{name}"
     return expand(pattern, root=root, dataset=run["datasets"], defense=run["defenses"], seed=run["seeds"], name=names)
 
@@ -78,8 +64,8 @@ def of_dataset(root, names):
     """Files of every model of one dataset of the run."""
     return lambda wildcards: [
         f"{root}/{wildcards.dataset}/{defense}/{seed}/{name}"
-        for defense in config["run"]["defenses"]
-        for seed in config["run"]["seeds"]
+        for defense in study["run"]["defenses"]
+        for seed in study["run"]["seeds"]
         for name in names
     ]
 
@@ -95,7 +81,7 @@ def asks(rule):
     twice the memory and time, and so on; gpu is asked for where the training profile trains on one."""
 
     def gpu(wildcards):
-        return 1 if config["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
+        return 1 if study["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
 
     asked = {
         "mem_mb": lambda wildcards, attempt: attempt * MEMORY,

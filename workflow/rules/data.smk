@@ -5,20 +5,11 @@ rule prepare:
     """Decode and resize a dataset's images once, and list them in a manifest."""
     input:
         raw=originals,
-        code=[
-            "stages/prepare.py",
-            "stages/data/archives.py",
-            "stages/data/download.py",
-            "stages/data/idx.py",
-            "stages/data/annotations.py",
-            "stages/data/matlab.py",
-            "stages/data/readers.py",
-        ],
     output:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
     params:
-        depends=depends("datasets.{dataset}.reader", "datasets.{dataset}.side", "datasets.{dataset}.split"),
+        recipe=recipe("prepare"),
     threads: 8
     resources:
         **asks("prepare"),
@@ -37,11 +28,10 @@ rule validate:
     input:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
-        code=["stages/validate.py", "stages/data/splits.py"],
     output:
         "data/{dataset}/validation.json",
     params:
-        depends=depends("datasets.{dataset}.expected", "datasets.{dataset}.split"),
+        recipe=recipe("validate"),
     resources:
         **asks("validate"),
     log:

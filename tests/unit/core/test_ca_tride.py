@@ -14,12 +14,13 @@ def anp_objective(embed, images, anchor, positive, negative, lam):
     """ANP's objective written out term by term: the collapse guard, and the shift with its gamma."""
     moved = embed(images)
 
-    def weighted(other):
-        d = ((moved - other + 1e-6) ** 2).sum(1).sqrt()
+    def weighted(other, sign):
+        d = ((sign * (moved - other) + 1e-6) ** 2).sum(1).sqrt()
         weights = (lam * (d - d.max())).exp()
         return (weights * d).sum() / weights.sum(), d
 
-    (w_positive, _), (w_negative, d_negative) = weighted(positive), weighted(negative)
+    # The released order of arguments, d(p, a~) and d(a~, n): the 1e-6 is added to p - a~ and to a~ - n.
+    (w_positive, _), (w_negative, d_negative) = weighted(positive, -1), weighted(negative, 1)
     nearer = d_negative.sort().values[: len(d_negative) // 2].mean()
     shift = ((moved - anchor + 1e-6) ** 2).sum(1).sqrt().mean()
     gamma = min(1.0, torch.exp(w_positive - w_negative).item())

@@ -35,27 +35,50 @@ def model(ers, seed=0, spread=1.0, noise=0.5, **values):
 def standing(models):
     block = LOADED["tables"]["main"]
     rows = table_rows(block, "digits", models, published.read())
-    return page.leader(page.section("main", "digits", block, rows, ""), models)
+    return page.summary(page.section("main", "digits", block, rows, ""), models)
+
+
+def by_ers(found):
+    return found["leaders"][0]
 
 
 def test_the_leader_is_ahead_where_the_interval_of_the_difference_excludes_zero():
     found = standing({"vanilla": [model(20)], "act": [model(30)], "hm": [model(26)]})
-    assert (found["first"].label, found["second"].label, found["sure"]) == ("ACT", "HM[S,LGA]", True)
-    assert found["gap"].mean == pytest.approx(4)
+    first = by_ers(found)
+    assert (first["first"].label, first["second"].label, first["sure"]) == ("ACT", "HM[S,LGA]", True)
+    assert first["gap"].mean == pytest.approx(4)
     assert (found["queries"], found["seeds"]) == (50, 1)
     seeds = {"act": [model(30 + s, s) for s in (0, 3, 6)], "hm": [model(30 - s, s) for s in (0, 3, 6)]}
-    found = standing(seeds)
-    assert found["gap"].over == "seeds"
-    assert found["gap"].mean == pytest.approx(6)
-    assert not found["sure"]  # differences 0, 6 and 12: a t-interval of 6 +- 15
+    first = by_ers(standing(seeds))
+    assert first["gap"].over == "seeds"
+    assert first["gap"].mean == pytest.approx(6)
+    assert not first["sure"]  # differences 0, 6 and 12: a t-interval of 6 +- 15
 
 
-def test_shrunk_models_are_told_apart_and_never_lead():
-    found = standing({"vanilla": [model(20)], "tride": [model(50, spread=0.01)]})
-    assert found["first"].label == "Vanilla"
-    assert found["second"] is None
+def test_each_score_names_its_leader_and_shrunk_models_are_marked_in_both():
+    """A spread of 0.099 or 0.101 changes a mark, never who leads."""
+    for spread, mark in ((0.099, "shrunk"), (0.101, "")):
+        shrunk = model(50, spread=spread, ars_reconstructed=9.0)
+        found = standing({"vanilla": [model(20, ars_reconstructed=40.0)], "tride": [shrunk]})
+        ers, relative = found["leaders"]
+        assert [leader["heading"] for leader in found["leaders"]] == ["ERS", "ARS (reconstructed)"]
+        assert (ers["first"].label, ers["first"].mark, ers["second"].label) == ("TRIDE", mark, "Vanilla")
+        assert (relative["first"].label, relative["second"].label, relative["second"].mark) == (
+            "Vanilla",
+            "TRIDE",
+            mark,
+        )
+        assert [row.label for row in found["marked"]] == ["TRIDE"] * bool(mark)
+
+
+def test_collapsed_models_are_not_ranked():
+    collapsed = model(50, collapsed=1.0)
+    collapsed.values["collapsed"] = 1.0
+    found = standing({"vanilla": [model(20)], "tride": [collapsed]})
+    assert by_ers(found)["first"].label == "Vanilla"
+    assert by_ers(found)["second"] is None
     assert [row.label for row in found["marked"]] == ["TRIDE"]
-    assert standing({"tride": [model(50, spread=0.01)]}) is None
+    assert standing({"tride": [collapsed]}) is None
     assert standing({}) is None
 
 

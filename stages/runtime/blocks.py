@@ -1,0 +1,202 @@
+"""What params.yaml and the papers' files write in short, written out: every block complete, under its own name.
+
+Nothing here knows what a key means; what comes out is checked by ``stages.runtime.checks``.
+"""
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from itertools import product
+from math import prod
+from typing import Any
+
+from stages.runtime import registries
+from stages.runtime.errors import Fault, choose
+
+Block = dict[str, Any]
+Files = dict[tuple[str, str], str]  # of each block, by section and name
+
+INHERITING = ("training", "datasets", "defenses", "attacks", "tables")  # sections whose blocks may say `extends`
+BY_KEY = ("options", "training", "expected")  # keys of a block that a block extending it changes key by key
+WHOLE = ("extends", "method", "attack", "reader", "backbone", "title")  # each says what a block is
+FRACTIONS = ("eps", "alpha_over_eps", "eps_scale")
+MOST_OF_A_GRID = 1000
+
+
+def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], files: Files) -> dict[str, Any]:
+    """Parameters with all blocks complete: the sections of params.yaml without `papers` and `bases`.
+
+    Args:
+        own: the content of params.yaml.
+        papers: by file name, the sections that a paper's files hold.
+        files: is filled with the files of blocks that are not in params.yaml.
+
+    Raises:
+        Fault: a name that is not there, or a block that is written in a way that has no meaning.
+    """
+    sections = {name: section for name, section in own.items() if name != "papers"}
+    for name in ("bases", *INHERITING):
+        if name in own or any(name in paper for paper in papers.values()):
+            sections[name] = _collect(name, own.get(name, {}), papers, files)
+    bases = sections.pop("bases", {})
+    if not isinstance(bases, Mapping):
+        raise Fault("bases", "is no mapping of blocks; write {} or remove it")
+    for name in INHERITING:
+        if isinstance(section := sections.get(name), dict):
+            known = {**bases, **section}
+            sections[name] = {block: _inherited(f"{name}.{block}", block, known) for block in section}
+    for name in ("datasets", "defenses"):
+        for key, block in _mappings(sections, name):
+            _set_profile(f"{name}.{key}.training", block, sections.get("training"))
+    for _, block in (*_mappings(sections, "datasets"), *_mappings(sections, "attacks")):
+        _set_fractions(block)
+    for _, block in _mappings(sections, "defenses"):
+        _set_fractions(block.get("options"))
+    for _, block in _mappings(sections, "attacks"):
+        if isinstance(attack := block.get("attack"), str) and attack in registries.attacks():
+            block.setdefault("family", registries.attacks()[attack])
+    return sections
+
+
+def _mappings(sections: Mapping[str, Any], name: str) -> list[tuple[str, Block]]:
+    """The blocks of a section that are mappings; the schema complains of others."""
+    section = sections.get(name)
+    blocks = section.items() if isinstance(section, Mapping) else ()
+    return [(key, block) for key, block in blocks if isinstance(block, dict)]
+
+
+def _collect(section: str, own: Any, papers: Mapping[str, Mapping[str, Any]], files: Files) -> Any:
+    """A section's blocks: those of papers with those of params.yaml laid over, grids written out."""
+    if own is None and section in ("bases", "tables"):
+        own = {}
+    if not isinstance(own, Mapping):
+        return own
+    found: dict[str, Any] = {}
+    for file, sections in papers.items():
+        for name, block in ungridded(section, sections.get(section, {}), file).items():
+            if name in found and found[name] != block:
+                other = files[section, name]
+                raise Fault(f"{section}.{name}", f"is another block in {other}; rename one", file)
+            found[name] = block
+            files.setdefault((section, name), file)
+    for name, block in ungridded(section, own).items():
+        files.pop((section, name), None)
+        partial = isinstance(block, Mapping) and not any(key in block for key in WHOLE)
+        found[name] = _laid_over(found[name], block) if name in found and partial else block
+    return found
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    """Two mappings as one, key by key at every depth; anything else is the upper one."""
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    return {**below, **{key: _laid_over(below.get(key), value) for key, value in above.items()}}
+
+
+def ungridded(section: str, blocks: Mapping[str, Any], file: str = "") -> dict[str, Any]:
+    """A section's blocks with each `grid` as the blocks that it stands for.
+
+    Raises:
+        Fault: a grid has no values or too many, or makes a block that is there already.
+    """
+    found: dict[str, Any] = {}
+    for name, block in blocks.items():
+        series = {name: block}
+        if isinstance(block, Mapping) and "grid" in block:
+            series = _series(f"{section}.{name}", str(name), block, file)
+        for one, content in series.items():
+            if one in found:
+                raise Fault(f"{section}.{one}", "is there twice, once of a grid; rename one", file)
+            found[one] = content
+    return found
+
+
+def _series(key: str, name: str, block: Mapping[str, Any], file: str) -> dict[str, Block]:
+    """The blocks of a grid by name, in the order of its values, the last key's first."""
+    grid, axes = block["grid"], []
+    for path, values in grid.items() if isinstance(grid, Mapping) else ():
+        pairs = values.items() if isinstance(values, Mapping) else [(value, value) for value in _listed(values)]
+        axes.append([(str(path).split("."), str(suffix), value) for suffix, value in pairs])
+    count = prod(map(len, axes)) if axes else 0
+    if not 0 < count <= MOST_OF_A_GRID:
+        example = "write {options.steps: [2, 4]}, keys with their values"
+        raise Fault(f"{key}.grid", f"makes {count} blocks; {example}", file)
+    found = {}
+    for chosen in product(*axes):
+        one = {other: deepcopy(value) for other, value in block.items() if other != "grid"}
+        for path, _, value in chosen:
+            if not _put(one, path, value):
+                raise Fault(f"{key}.grid", f"{'.'.join(path)[:100]!r} leads through a value; name a key", file)
+        found[name + "_".join(suffix for _, suffix, _ in chosen)] = one
+    return found
+
+
+def _listed(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else []
+
+
+def _put(block: Block, path: list[str], value: Any) -> bool:
+    """Set a value at a path of keys, with mappings on the way; False where another value is in the way."""
+    *parents, last = path
+    for parent in parents:
+        block = block.setdefault(parent, {})
+        if not isinstance(block, dict):
+            return False
+    block[last] = deepcopy(value)
+    return True
+
+
+def _inherited(key: str, name: str, known: Mapping[str, Any]) -> Any:
+    """A block with what it extends, at any number of removes; a copy of its own."""
+    chain: list[str] = []
+    blocks: list[Any] = []
+    while True:
+        block = known[name]
+        chain, blocks = [*chain, name], [block, *blocks]
+        if not isinstance(block, Mapping) or "extends" not in block:
+            break
+        name = block["extends"]
+        if not isinstance(name, str) or name not in known:
+            names = sorted(str(one) for one in known if one not in chain)
+            raise Fault(f"{key}.extends", f"{name!r} is not there; {choose(str(name), names)}")
+        if name in chain:
+            raise Fault(f"{key}.extends", f"{name!r} extends this block; break the circle")
+    if not all(isinstance(block, Mapping) for block in blocks):
+        return deepcopy(blocks[-1])
+    found: Block = {}
+    for block in blocks:
+        merged = {name: {**found[name], **block[name]} for name in BY_KEY if _both_mappings(found, block, name)}
+        found = {**found, **block, **merged}
+    found.pop("extends", None)
+    return deepcopy(found)
+
+
+def _both_mappings(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    return isinstance(one.get(key), Mapping) and isinstance(other.get(key), Mapping)
+
+
+def _set_profile(key: str, block: Block, profiles: Any) -> None:
+    """Put the keys of the profile that a block's `training` names under those that it gives itself."""
+    training = block.get("training")
+    if not isinstance(training, dict) or "profile" not in training:
+        return
+    name = training["profile"]
+    if not isinstance(name, str) or not isinstance(profiles, Mapping) or not isinstance(profiles.get(name), Mapping):
+        known = sorted(map(str, profiles)) if isinstance(profiles, Mapping) else []
+        raise Fault(f"{key}.profile", f"{name!r} is not in `training`; {choose(str(name), known)}")
+    block["training"] = {**profiles[name], **{one: value for one, value in training.items() if one != "profile"}}
+
+
+def _set_fractions(block: Any) -> None:
+    """Replace text such as 8/255 by the number, for the keys that are shares of something."""
+    for key in FRACTIONS if isinstance(block, dict) else ():
+        value = block.get(key)
+        if isinstance(value, dict):
+            block[key] = {dataset: _number(one) for dataset, one in value.items()}
+        elif value is not None:
+            block[key] = _number(value)
+
+
+def _number(value: Any) -> Any:
+    found = re.fullmatch(r"(\d{1,6})/([1-9]\d{0,5})", value) if isinstance(value, str) else None
+    return int(found[1]) / int(found[2]) if found else value

@@ -1,0 +1,107 @@
+"""One command line: each command has its help and its one-line errors, and loads nothing that it does not need."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from workflow.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words, folder=ROOT):
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+               "from workflow.__main__ import main; main()", *words]  # fmt: skip
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_every_module_is_a_command_and_every_command_a_module():
+    modules = {path.stem for path in (ROOT / "workflow/commands").glob("[!_]*.py")}
+    assert modules == set(COMMANDS)
+
+
+def test_the_program_is_the_module():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"ca-tride": "workflow.__main__:main"}
+    by_module = subprocess.run([sys.executable, "-m", "workflow", "-h"], cwd=ROOT, capture_output=True, text=True)
+    assert by_module.stdout == run("--help").stdout
+    assert by_module.stdout.startswith("usage: ca-tride [-h] COMMAND ...")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from workflow.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'yaml', 'rich', 'snakemake', 'rocrate') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in COMMANDS:
+        assert f"\n    {name} " in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_its_own_help(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert said.startswith(f"usage: ca-tride {name} [-h]")
+    assert len(said.split("\n\n")[1].split()) > 5  # the description
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("show", "man"), "show: params.yaml: tables: no block named 'man'; did you mean 'main'?"),
+        (("compute", "a/b"), "compute: a/b: not a cell; write dataset/defense/seed/attack, or benign for the attack"),
+        (("bundle",), "bundle: reports/index.html: missing; run `ca-tride compute` first"),
+        (("crate",), "crate: reports/index.html: missing; run `ca-tride compute` first"),
+        (("export", "digits/act"), "export: digits/act/benign: not a cell"),
+        (("licenses",), "licenses: constraints.txt: missing"),
+        (("sync", "make"), "ca-tride sync: error: argument engine: invalid choice: 'make'"),
+        (("fetch", "cup"), "fetch: params.yaml: datasets: no block named 'cup'; did you mean 'cub'?"),
+        (("plan", "--", "-n"), "ca-tride: error: plan takes nothing after --"),
+        (("plans",), "ca-tride: error: argument COMMAND: invalid choice: 'plans'"),
+        ((), "ca-tride: error: the following arguments are required: COMMAND"),
+    ],
+)
+def test_an_error_is_one_line_that_names_what_is_wrong(project, words, line):
+    done = project.run(sys.executable, "-m", "workflow", *words, check=False)
+    assert done.returncode
+    assert done.stdout == ""
+    *usage, last = done.stderr.splitlines()
+    assert last.startswith(line)
+    assert not usage or usage[0].startswith("usage: ")
+
+
+def test_outside_a_study_each_command_says_where_to_be(tmp_path):
+    for name in ("plan", "compute", "prune", "verify"):
+        done = run(name, folder=tmp_path)
+        assert done.returncode == 1, name
+        assert done.stderr.startswith(f"{name}: params.yaml: cannot be read"), name
+        assert done.stderr.endswith("run from the project's folder\n"), name
+        assert list(tmp_path.iterdir()) == [], name
+
+
+def test_arguments_after_the_dashes_are_snakemakes(monkeypatch):
+    from workflow import progress
+
+    given = []
+    monkeypatch.setattr(progress, "run", given.append)
+    main(["compute", "--cores", "3", "--", "--keep-going", "-n"])
+    assert given == [["--cores", "3", "--keep-going", "-n"]]
+
+
+def test_the_version_stands_once():
+    """Beside pyproject.toml only what cannot read it: the citation file and the dated changelog."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    released = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    newest = next(line for line in released if line != "## Unreleased")
+    assert newest == f"## {version} - {citation['date-released']}"
+    assert citation["version"] == version
