@@ -42,7 +42,8 @@ FIGURES = {
     ),
     "readings": (
         "Attacks as published and as described",
-        "ES, LTM and GTM in the reading that made the published numbers, and in the reading of the papers' text.",
+        "ES, LTM and GTM in the variant `reference`, which made the published numbers, and in the variant `exact`, as "
+        "the papers describe them.",
     ),
     "sweep": ("", "Metrics against the strength of their attack, with 95 % intervals."),
 }

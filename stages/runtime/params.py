@@ -100,7 +100,7 @@ def read_paper(name: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _located(fault: Fault, files: blocks.Files, own: Any) -> str:
-    """What is wrong, with the file to mend, and where `run` names a block of a paper that is not read, with its name."""
+    """What is wrong, with the file to mend; where `run` names a block of a paper that is not read, with its name."""
     section, name, *_ = [*fault.key.split("."), ""]
     if section == "run":
         for paper in sorted(set(papers_there()) - set(own.get("papers", []))):
