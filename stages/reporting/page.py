@@ -18,7 +18,7 @@ from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, U
 from stages.runtime import artifacts, params
 
 TEMPLATES = Path(__file__).parent / "templates"
-# A verdict's mark is a shape and a word beside a color, so that it can be read without seeing colors.
+# A verdict's mark is a shape and a word beside a colour, so that it can be read without seeing colours.
 MARKS = {
     MATCH: ("match", "✓"),
     DIFFERS: ("differs", "✗"),
@@ -87,7 +87,7 @@ def _is_published(rows: list[Row]) -> bool:
 RANKING = ("ers", "ars_reconstructed")  # the scores that name a leader each
 
 
-def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
+def standing(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
     """Who leads a table by ERS, and who by the benign-relative score, and by how much; None without ERS.
 
     Rows marked shrunk are ranked with their mark: where to draw that line is our choice, and a leader must not hang on
@@ -109,10 +109,9 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
     """The first row by a score and the second; ``sure`` where the interval of their difference is above zero."""
     scored = [(cell.mean, row) for row in rows if (cell := row.cells.get(metric)) and row.mark != "collapsed"]
-    ranked = [row for _, row in sorted(scored, key=lambda pair: -pair[0])]
-    if not ranked:
+    if not scored:
         return None
-    first, *others = ranked
+    first, *others = (row for _, row in sorted(scored, key=lambda pair: -pair[0]))
     gap = lead(models[first.defense], models[others[0].defense], metric) if others else None
     return {
         "metric": metric,
@@ -157,7 +156,7 @@ def provenance(models: Mapping[str, Mapping[str, list[Model]]], loaded: params.P
 
 
 def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
-    """A function of dataset, defense and metric: the id of the page's line on the file that the value comes from.
+    """A function of dataset, defense and metric: the id of the page's line on the file that the figure comes from.
 
     With several seeds that of the first which has it; a score made of many files leads to all of them.
     """

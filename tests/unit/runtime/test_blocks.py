@@ -163,7 +163,7 @@ WRONG = {
     ),
     "neither profile nor all keys": (
         lambda own: own["datasets"]["digits"].update(training={"epochs": 3}),
-        "datasets.digits.training: key 'backbone' is missing; name a profile, such as {profile: small}, or write all keys",
+        "datasets.digits.training: key 'backbone' is missing; name a profile, such as {profile: small}, or write all",
     ),
     "no method": (
         put("defenses", "x", miner="random"),
