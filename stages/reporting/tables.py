@@ -47,15 +47,10 @@ COLUMNS: dict[str, Column] = {
     "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact variant"),
     "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
     "spread": Column(
-        "spread",
-        3,
-        0,
-        2,
-        "mean pairwise distance of clean embeddings; shrinking raises ERS",
-        unit="distance, 0 to 2",
+        "spread", 3, 0, 2, "mean pairwise distance of clean embeddings; shrinking raises ERS", unit="distance, 0 to 2"
     ),
     "collapsed": Column(
-        "collapsed", 0, 0, 1, "1 where R@1 is at most twice chance or spread under 0.001", unit="0 or 1"
+        "collapsed", 0, 0, 1, "R@1 at most twice chance, or mean pairwise distance under 0.001", unit="0 or 1"
     ),
 }
 
