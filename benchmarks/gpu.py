@@ -149,7 +149,7 @@ def table(known: dict[str, dict[str, float]], size: Size) -> None:
     for key, figures in known.items():
         step, base = figures["seconds per step"], known[f"{key.split()[0]} floor"]["seconds per step"]
         rate, peak = (f"{figures[name]:.1f}" if name in figures else "" for name in ("images per second", "peak GiB"))
-        # a training step is many PGD steps, a step of the optimiser and more: no multiple of one floor
+        # a training step is many PGD steps, a step of the optimizer and more: no multiple of one floor
         ratio = "" if " train " in key else f"{step / base:.2f}"
         print(f"| {key} | {1e3 * step:.1f} | {ratio} | {rate} | {peak} |")
     steps = EPOCHS * -(-TRAIN_IMAGES // 56)

@@ -24,7 +24,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     from stages.models import checkpoints, own_models, training
     from stages.runtime import device, resume
 
-    place = device.settle(profile, dataset)
+    place = device.configure(profile, dataset)
     inputs, test = validated(dataset), load_split(dataset, "test")
     if "model" in block:
         images = central_crop(test, own_models.some(len(test.labels)), crop)

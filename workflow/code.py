@@ -21,21 +21,22 @@ REGISTRIES = ("ATTACKS", "BACKBONES", "DEFENSES", "MINERS", "READERS")
 # Modules that are not followed, or every new message would retrain everything, each with why it cannot change a result.
 # Where a change of one is meant to: `snakemake --forceall`.
 CANNOT_CHANGE_A_RESULT = {
+    "stages.core.selfchecks": "refuses a model that is no function of its images",
+    "stages.models.state_dicts": "says which weights do not fit",
     "stages.runtime.artifacts": "where files lie, and writing them whole or not at all",
-    "stages.runtime.checksums": "compares files with what was written of them, and ends the job where they differ",
     "stages.runtime.blocks": "writes out the values that are in the recipe",
     "stages.runtime.checks": "refuses wrong parameters",
+    "stages.runtime.checksums": "compares files with what was written of them, and ends the job where they differ",
     "stages.runtime.cli": "words and messages",
     "stages.runtime.conflicts": "refuses files that git left half merged",
     "stages.runtime.documents": "reads the values that are in the recipe",
     "stages.runtime.errors": "messages",
     "stages.runtime.params": "gives the values that are in the recipe",
-    "stages.runtime.progress": "says how far a job is",
-    "stages.runtime.provenance": "writes when and with what a job ran, beside its outputs",
-    "stages.runtime.termination": "what a signal does; a job goes on from its state with the same bytes",
-    "stages.core.selfchecks": "refuses a model that is no function",
-    "stages.models.state_dicts": "says which weights do not fit",
+    "stages.runtime.progress": "bars, and files in logs/",
+    "stages.runtime.provenance": "files in logs/",
     "stages.runtime.registries": "names, for checks of parameters",
+    "stages.runtime.termination": "when a job ends, not what it computes",
+    "stages.runtime.threads": "gives libraries the number that is in the recipe",
 }
 RUN_ON_IMPORT, ALL = "", "*"  # in place of a definition's name: statements that bind no name, and the whole module
 

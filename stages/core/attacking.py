@@ -14,7 +14,7 @@ class Attacked(NamedTuple):
     """Per-item results of one batch, each (B,).
 
     ``before`` and ``after`` are measured on the clean and on the perturbed items with the same targets.
-    ``objective_*`` is the minimised value at the start and at the end, ``largest_change`` the L-infinity norm of the
+    ``objective_*`` is the minimized value at the start and at the end, ``largest_change`` the L-infinity norm of the
     perturbation in [0, 1], ``zero_gradients`` the share of pixels and steps whose gradient was exactly zero.
     """
 

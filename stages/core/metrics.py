@@ -127,9 +127,8 @@ def recall_at_1(embeddings: Tensor, labels: Tensor) -> Tensor:
 
 
 def retrieval(embeddings: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], float]:
-    """All benign ranking metrics of every row of embeddings (N, D) among the others, (N,) each, and the spread.
-
-    The spread is the mean distance over all pairs of different rows, in [0, 2].
+    """All benign ranking metrics of every row of embeddings (N, D) among the others, (N,) each, and their mean pairwise
+    distance, over all pairs of different rows, in [0, 2].
     """
     parts: list[dict[str, Tensor]] = []
     total, count = 0.0, len(labels)
@@ -148,7 +147,7 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], fl
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, total / (count * (count - 1))
 
 
-def spread(embeddings: Tensor) -> float:
+def mean_pairwise_distance(embeddings: Tensor) -> float:
     """Mean distance over all pairs of different rows of embeddings (N, D) of unit norm, in [0, 2]."""
     total, count = sum(distances.sum().item() for _, distances in among_themselves(embeddings)), len(embeddings)
     return total / (count * (count - 1))
@@ -188,7 +187,8 @@ def chance_recall(labels: Tensor) -> float:
 
 
 def collapse(recall_at_1: float, chance: float, spread: float) -> str:
-    """Why a model has no ranking left, or "": R@1 at most twice chance (both in percent), or spread under 0.001."""
+    """Why a model has no ranking left, or "": R@1 at most twice chance (both in percent), or a mean pairwise
+    distance under 0.001."""
     if recall_at_1 <= 2 * chance:
         return f"R@1 is {recall_at_1:.1f} % where chance is {chance:.1f} %"
     return f"the mean distance between embeddings is {spread:.1g}" if spread < 0.001 else ""

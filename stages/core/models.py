@@ -40,8 +40,8 @@ class Backbone(NamedTuple):
 class Embedder(nn.Module):
     """Images (B, C, H, W) in [0, 1] to unit-norm embeddings (B, D).
 
-    Pixel normalisation happens inside, so perturbations, eps and clipping live in raw pixel space. Grey images (C = 1)
-    are repeated to the three channels of a backbone with a mean for each, pretrained or not, and are attacked as grey
+    Pixel normalization happens inside, so perturbations, eps and clipping live in raw pixel space. Gray images (C = 1)
+    are repeated to the three channels of a backbone with a mean for each, pretrained or not, and are attacked as gray
     images. With ``freeze_batchnorm`` the statistics of BatchNorm layers never move (their scale and shift still train).
     """
 

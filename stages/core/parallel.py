@@ -1,7 +1,7 @@
 """One network, its batch split over processes: same embeddings, same gradients, same global batch (docs/training.md).
 
 Every process holds the whole batch and does everything but the network identically: sampling, mining, the bookkeeping
-of PGD, losses, the optimiser step. So the terms that couple a batch (mined negatives, softmax weights, lower halves)
+of PGD, losses, the optimizer step. So the terms that couple a batch (mined negatives, softmax weights, lower halves)
 see the global batch by construction, and no defense knows of processes. What passes between them is rows of images'
 gradients, embeddings and the parameters' gradients. As all compute the same loss from the same embeddings, an
 embedding's gradient is already complete everywhere: going back through the gathering only cuts out the own rows.
@@ -131,21 +131,21 @@ class WholeBatchNorm(_BatchNorm):
         """Any number of axes will do."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) to the same, normalised by channel."""
+        """(B, C, ...) to the same, normalized by channel."""
         if not self.training:
             return super().forward(x)
         axes, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
         sums = Total.apply(torch.cat([x.sum(axes), x.new_full((1,), x[:, 0].numel())]), self.group)
         count = sums[-1].detach()
         mean = sums[:-1] / count
-        centred = x - mean.view(shape)
-        squares = Total.apply(centred.square().sum(axes), self.group)
+        centered = x - mean.view(shape)
+        squares = Total.apply(centered.square().sum(axes), self.group)
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(squares / (count - 1), self.momentum)
         scale = self.weight * (squares / count + self.eps).rsqrt()
-        return centred * scale.view(shape) + self.bias.view(shape)
+        return centered * scale.view(shape) + self.bias.view(shape)
 
 
 class Sharded(nn.Module):

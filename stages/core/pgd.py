@@ -20,12 +20,12 @@ def pgd(
     steps: int,
     stop: Stop | None = None,
 ) -> Tensor:
-    """Minimise ``objective`` over an L-infinity ball of radius ``eps`` around ``images``, cut to [0, 1].
+    """Minimize ``objective`` over an L-infinity ball of radius ``eps`` around ``images``, cut to [0, 1].
 
     Args:
         embed: maps images (B, C, H, W) to embeddings (B, D); gradients are taken to the images only.
         images: clean images in [0, 1]; several sets (positives and negatives, say) are concatenated.
-        objective: ``objective(embeddings, step) -> scalar``, minimised.
+        objective: ``objective(embeddings, step) -> scalar``, minimized.
         eps: radius of the ball, in pixel units of [0, 1].
         alpha: step size in the same units; a single step alone uses ``eps`` instead.
         steps: number of sign-gradient steps; 0 returns the images unchanged.

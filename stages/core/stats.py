@@ -48,7 +48,7 @@ def resampled_means(values: NDArray[np.floating], *, seed: int, resamples: int =
 
 
 def percentile_interval(draws: NDArray[np.floating], confidence: float = CONFIDENCE) -> Interval:
-    """Percentile bootstrap interval from resampled figures (R,)."""
+    """Percentile bootstrap interval from resampled values (R,)."""
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(draws, [tail, 100 - tail])
     return Interval(float(low), float(high))
@@ -66,11 +66,11 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Inter
 
 
 def estimate(values: Sequence[float], draws: Sequence[NDArray[np.floating]]) -> Estimate:
-    """Estimate one figure of the tables.
+    """Estimate one value of the tables.
 
     Args:
         values: one value per seed.
-        draws: for each seed its resampled values (R,), or nothing for figures that are not made of query means.
+        draws: for each seed its resampled values (R,), or nothing for values that are not made of query means.
 
     Returns:
         With three seeds or more a t-interval over seeds, else a bootstrap over queries of the mean over seeds.

@@ -1,4 +1,4 @@
-"""The training loop: SPC-2 batches, one optimiser step after another, one history row per epoch (method.md 1.4, 2.5).
+"""The training loop: SPC-2 batches, one optimizer step after another, one history row per epoch (method.md 1.4, 2.5).
 
 Every draw comes from a generator named by (seed, epoch, step), so a step depends on nothing but the weights before it.
 """
@@ -78,23 +78,23 @@ def in_mode(model: nn.Module, training: bool) -> Callable[[Tensor], Tensor]:
 
 
 def train_step(
-    model: nn.Module, images: Tensor, labels: Tensor, setting: TrainConfig, schedule: Schedule
+    model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, schedule: Schedule
 ) -> tuple[Tensor | None, EpochRow | None, float]:
-    """Loss to minimise, logged values and adversarial triplet loss of one batch; (None, None, ...) without triplets."""
+    """Loss to minimize, logged values and adversarial triplet loss of one batch; (None, None, ...) without triplets."""
     frozen, live = in_mode(model, False), in_mode(model, True)
-    draws = generator(setting.seed, "step", schedule.step)
+    draws = generator(config.seed, "step", schedule.step)
     with torch.no_grad():
         clean = frozen(images)
-    triplets = mine(setting.miner, clean, labels, progress=schedule.progress, generator=draws)
+    triplets = mine(config.miner, clean, labels, progress=schedule.progress, generator=draws)
     if not len(triplets.anchor):
         return None, None, schedule.previous_loss
-    batch = Batch(images, labels, clean, triplets, setting.miner, frozen, live, draws)
-    trained = setting.defense(batch, schedule, eps=setting.eps)
+    batch = Batch(images, labels, clean, triplets, config.miner, frozen, live, draws)
+    trained = config.defense(batch, schedule, eps=config.eps)
     anchor, positive, negative = batch.clean_triplet()
     values = (
         triplet(anchor, positive, negative),
         trained.loss,
-        collapseness(distance(anchor, positive), distance(anchor, negative), setting.lam),
+        collapseness(distance(anchor, positive), distance(anchor, negative), config.lam),
         hardness(anchor, positive, negative).mean(),
         trained.triplet_loss,
     )
@@ -105,11 +105,11 @@ def train_step(
 class TrainState(NamedTuple):
     """Where a run stands between two steps; with the model's weights, all that its next step depends on.
 
-    ``optimiser`` is its state_dict, ``epoch`` the present one and ``batch`` its next batch, ``step`` and
+    ``optimizer`` is its state_dict, ``epoch`` the present one and ``batch`` its next batch, ``step`` and
     ``previous_loss`` as in Schedule, ``seen`` the epoch's logged values so far: pairs, then those of an EpochRow.
     """
 
-    optimiser: dict[str, Any]
+    optimizer: dict[str, Any]
     epoch: int
     batch: int
     step: int
@@ -121,7 +121,7 @@ def train(
     model: nn.Module,
     load: Load,
     labels: NDArray[np.integer],
-    setting: TrainConfig,
+    config: TrainConfig,
     *,
     begin: TrainState | None = None,
     keep: Callable[[TrainState], None] | None = None,
@@ -133,7 +133,7 @@ def train(
         load: ``load(batches, generator)`` goes through an epoch's batches of row numbers and gives each with its
             augmented images (len(rows), C, H, W) in [0, 1], on the model's device.
         labels: class of each training image.
-        setting: everything else.
+        config: everything else.
         begin: where to go on; ``model`` then has the weights of that moment. The batches before it are drawn again,
             which costs their loading, because later draws follow theirs.
         keep: called with where training stands after each step, and after each epoch's row has been dealt with.
@@ -141,53 +141,53 @@ def train(
     Raises:
         TrainingError: the loss became NaN or infinite, a step overflowed, or an epoch held no triplet at all.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     classes = torch.from_numpy(labels.astype(np.int64))
     first, batch, step, previous_loss = 0, 0, 0, INITIAL_LOSS
     seen: list[tuple[float, ...]] = []
     if begin is not None:
-        optimiser.load_state_dict(begin.optimiser)
+        optimizer.load_state_dict(begin.optimizer)
         _, first, batch, step, previous_loss, seen = begin
-    for epoch in range(first, setting.epochs):
-        draws = generator(setting.seed, "epoch", epoch)
-        batches = load(pair_batches(labels, setting.pairs_per_batch, draws), draws)
+    for epoch in range(first, config.epochs):
+        draws = generator(config.seed, "epoch", epoch)
+        batches = load(pair_batches(labels, config.pairs_per_batch, draws), draws)
         for rows, images in islice(batches, batch, None):
-            schedule = Schedule(step, epoch / setting.epochs, previous_loss)
+            schedule = Schedule(step, epoch / config.epochs, previous_loss)
             drawn = classes[rows].to(images.device)
-            loss, row, previous_loss = train_step(model, images, drawn, setting, schedule)
+            loss, row, previous_loss = train_step(model, images, drawn, config, schedule)
             step, batch = step + 1, batch + 1
             if loss is not None and row is not None:
                 if not isfinite(row.loss_adversarial):
                     raise TrainingError(
                         f"the loss became {row.loss_adversarial} in epoch {epoch}; lower the learning rate"
                     )
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                update(optimiser)
+                update(optimizer)
                 seen.append((len(rows) // 2, *row[1:]))
             if keep is not None:
-                keep(TrainState(optimiser.state_dict(), epoch, batch, step, previous_loss, seen))
+                keep(TrainState(optimizer.state_dict(), epoch, batch, step, previous_loss, seen))
         if not seen:
             raise TrainingError(f"no batch of epoch {epoch} held two classes; raise pairs_per_batch or add classes")
         model.eval()
         yield mean_row(epoch, seen)
         batch, seen = 0, []
         if keep is not None:
-            keep(TrainState(optimiser.state_dict(), epoch + 1, batch, step, previous_loss, seen))
+            keep(TrainState(optimizer.state_dict(), epoch + 1, batch, step, previous_loss, seen))
 
 
-def update(optimiser: torch.optim.Optimizer) -> None:
-    """One step of the optimiser.
+def update(optimizer: torch.optim.Optimizer) -> None:
+    """One step of the optimizer.
 
     Raises:
         TrainingError: a factor of it does not fit float32.
     """
     try:
-        optimiser.step()
+        optimizer.step()
     except RuntimeError as error:
         if "overflow" not in str(error):
             raise
-        raise TrainingError("the optimiser's step overflows; lower learning_rate or weight_decay") from None
+        raise TrainingError("the optimizer's step overflows; lower learning_rate or weight_decay") from None
 
 
 def mean_row(epoch: int, seen: list[tuple[float, ...]]) -> EpochRow:

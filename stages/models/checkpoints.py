@@ -28,7 +28,7 @@ class Architecture(NamedTuple):
 
 
 def build(architecture: Architecture) -> Embedder:
-    """Build an embedder with freshly initialised weights (from torch's global generator)."""
+    """Build an embedder with freshly initialized weights (from torch's global generator)."""
     return Embedder(
         BACKBONES[architecture.backbone],
         channels=architecture.channels,

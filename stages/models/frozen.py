@@ -26,7 +26,7 @@ def load(params: Params, dataset: str, defense: str, seed: int) -> Frozen:
         UserError: the file is missing, damaged or of another own model; or there is no such device or number format.
     """
     block, path = dataset_block(params, dataset), artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
-    place = device.settle(block["training"], dataset)
+    place = device.configure(block["training"], dataset)
     own = params["defenses"][defense].get("model")
     saved = own_models.load(path, f"python -m stages.train {dataset} {defense} {seed}", own).to(place)
     model = device.in_precision(saved.requires_grad_(False), block["precision"], place, f"datasets.{dataset}.precision")

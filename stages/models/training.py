@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stages.core.defenses import DEFENSES
 from stages.core.defenses.own import own as width
-from stages.core.metrics import chance_recall, collapse, recall_at_1, spread
+from stages.core.metrics import chance_recall, collapse, mean_pairwise_distance, recall_at_1
 from stages.core.mining import MINERS
 from stages.core.models import Embedder, OwnModel
 from stages.core.training import EpochRow, Load, TrainConfig, TrainingError, TrainState, train
@@ -127,8 +127,9 @@ def measure(computing: nn.Module, data: Data, words: str, *, last: bool) -> floa
     embeddings = embed_split(computing, data.test_images, len(data.test_labels))
     labels = torch.from_numpy(data.test_labels)
     recall = 100 * recall_at_1(embeddings, labels).mean().item()
-    why = collapse(recall, 100 * chance_recall(labels), spread(embeddings)) if last else ""
-    if why:
+    if not last:
+        return recall
+    if why := collapse(recall, 100 * chance_recall(labels), mean_pairwise_distance(embeddings)):
         log.warning("%s has collapsed: %s", words, why)
     return recall
 

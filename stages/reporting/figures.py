@@ -36,7 +36,7 @@ def _nothing(figure: Figure, what: str) -> None:
 
 
 def _place(defense: str, labels: Labels) -> int:
-    """Which colour and marker a defense has."""
+    """Which color and marker a defense has."""
     return list(labels).index(defense)
 
 
@@ -70,7 +70,7 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
 
 
 def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
-    """Ten normalized sub-scores, one panel per defense; behind them, grey, the mean over all defenses."""
+    """Ten normalized sub-scores, one panel per defense; behind them, gray, the mean over all defenses."""
     shown = {
         defense: bars
         for defense, found in models.items()
@@ -133,7 +133,7 @@ def history(path: Path, models: ByDefense, labels: Labels) -> bool:
     return True
 
 
-def readings(path: Path, models: ByDefense, labels: Labels) -> bool:
+def variants(path: Path, models: ByDefense, labels: Labels) -> bool:
     """Sub-scores of ES, LTM and GTM as published (reference) and as described (exact), one panel each."""
     metrics = [metric for metric in EXACT if any(estimated(found, EXACT[metric]) for found in models.values())]
     with drawn(path, 3.0 * max(2, len(metrics)), 3.6) as figure:

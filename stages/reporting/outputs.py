@@ -71,7 +71,7 @@ def html(params: Params, models: Models, sections: list[dict[str, Any]], **conte
         run=run,
         sections=sections,
         first=first,
-        standings=[page.standing(part, models.get(part["dataset"], {})) for part in first],
+        summaries=[page.summary(part, models.get(part["dataset"], {})) for part in first],
         galleries=page.pictures(run["datasets"]),
         provenance=page.provenance(models, params),
         blocks=blocks(params),
@@ -120,7 +120,7 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
         for kind, write in (
             ("sub_scores", figures.sub_scores),
             ("history", figures.history),
-            ("readings", figures.readings),
+            ("readings", figures.variants),
         ):
             shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
         for table, block in params["tables"].items():
@@ -134,7 +134,7 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
 def labels_of(params: Params) -> dict[str, str]:
     """What each defense is called: as in the first table that has it, else by its block's name.
 
-    Their order, that of the tables and then of the blocks, gives each defense its colour and marker in the figures.
+    Their order, that of the tables and then of the blocks, gives each defense its color and marker in the figures.
     """
     labels: dict[str, str] = {}
     for block in params["tables"].values():

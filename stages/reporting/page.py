@@ -42,7 +42,8 @@ FIGURES = {
     ),
     "readings": (
         "Attacks as published and as described",
-        "ES, LTM and GTM in the reading that made the published numbers, and in the reading of the papers' text.",
+        "ES, LTM and GTM in the variant `reference`, which made the published numbers, and in the variant `exact`, as "
+        "the papers describe them.",
     ),
     "sweep": ("", "Metrics against the strength of their attack, with 95 % intervals."),
 }
@@ -86,7 +87,7 @@ def _is_published(rows: list[Row]) -> bool:
 RANKING = ("ers", "ars_reconstructed")  # the scores that name a leader each
 
 
-def standing(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
+def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
     """Who leads a table by ERS, and who by the benign-relative score, and by how much; None without ERS.
 
     Rows marked shrunk are ranked with their mark: where to draw that line is our choice, and a leader must not hang on
@@ -155,7 +156,7 @@ def provenance(models: Mapping[str, Mapping[str, list[Model]]], loaded: params.P
 
 
 def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
-    """A function of dataset, defense and metric: the id of the page's line on the file that the figure comes from.
+    """A function of dataset, defense and metric: the id of the page's line on the file that the value comes from.
 
     With several seeds that of the first which has it; a score made of many files leads to all of them.
     """

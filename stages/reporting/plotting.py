@@ -9,8 +9,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any colour vision; lines and markers differ as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
+# Okabe and Ito's colors, told apart with any color vision; lines and markers differ as well.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "p", "*")
 LINES = ("-", "--", "-.", ":")
 INK, FAINT = "#222222", "#b5b5b5"
@@ -32,13 +32,13 @@ STYLE: Any = {
 
 
 def marks(position: int) -> dict[str, Any]:
-    """Colour and marker of the defense at a position, the same in every figure."""
-    return {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[(position // 7 + position) % len(MARKERS)]}
+    """Color and marker of the defense at a position, the same in every figure."""
+    return {"color": COLORS[position % len(COLORS)], "marker": MARKERS[(position // 7 + position) % len(MARKERS)]}
 
 
 def line(position: int) -> dict[str, Any]:
-    """Colour and line style of the defense at a position, the same in every figure."""
-    return {"color": COLOURS[position % len(COLOURS)], "linestyle": LINES[position % len(LINES)]}
+    """Color and line style of the defense at a position, the same in every figure."""
+    return {"color": COLORS[position % len(COLORS)], "linestyle": LINES[position % len(LINES)]}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Reading a model's results, and computing what follows from them: scores, marks, resampled figures."""
+"""A model's results read from files, marks, and estimates over seeds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +15,11 @@ from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError, reason
 
 HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
-SHRUNK_BELOW = 0.1  # a spread under this is marked: ERS rewards shrinking
+SHRUNK_BELOW = 0.1  # a mean pairwise distance under this is marked: ERS rewards shrinking
 
 
 class Source(NamedTuple):
-    """Where figures come from: a file of results, its SHA-256, those of what it was made from, and its job."""
+    """Where values come from: a file of results, its SHA-256, those of what it was made from, and its job."""
 
     path: str
     sha256: str
@@ -28,9 +28,9 @@ class Source(NamedTuple):
 
 
 class Model(NamedTuple):
-    """One model's figures.
+    """One model's values.
 
-    ``values`` by metric; ``draws`` the same over resampled queries (R,), for figures made of query means; ``checks``
+    ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means; ``checks``
     the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many test images there are and
     ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign".
     """
@@ -99,7 +99,7 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
 def read_queries(
     dataset: str, defense: str, seed: int, attacks: list[str]
 ) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source]]:
-    """Per-query values of one model, the self-checks of each attack that ran, and where its figures come from.
+    """Per-query values of one model, the self-checks of each attack that ran, and where its values come from.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
@@ -128,7 +128,7 @@ def read_queries(
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
-    """Where the figures of a job's report come from."""
+    """Where the values of a job's report come from."""
     return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
 
 

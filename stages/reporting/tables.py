@@ -32,7 +32,7 @@ COLUMNS: dict[str, Column] = {
     "map": Column("mAP", 1, 1, 100, "mean average precision over the complete ranking"),
     "map_at_r": Column("mAP@R", 1, 1, 100, "mean average precision up to R = number of relevant items", "-"),
     "map_at_10": Column("mAP@10", 1, 1, 100, "the reference's mAP@R, which fixes R = 10", "mAP@R(R=10)"),
-    "nmi": Column("NMI", 1, 1, 100, "mutual information of k-means clusters and classes, normalised"),
+    "nmi": Column("NMI", 1, 1, 100, "mutual information of k-means clusters and classes, normalized"),
     "ca_plus": Column("CA+", 1, 1, 100, "rank of a candidate that climbs; 50 is unaffected"),
     "ca_minus": Column("CA-", 1, -1, 100, "rank of a candidate that sinks; 0 is unaffected"),
     "qa_plus": Column("QA+", 1, 1, 100, "rank of a candidate the query lifts; 50 is unaffected"),
@@ -43,25 +43,25 @@ COLUMNS: dict[str, Column] = {
     "ltm": Column("LTM", 1, 1, 100, "R@1 under learning to misrank"),
     "gtm": Column("GTM", 1, 1, 100, "R@1 under greedy top-1 misranking"),
     "gtt": Column("GTT", 1, 1, 100, "share of queries that keep their top-1 item in the top 4"),
-    "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalised sub-scores"),
-    "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact reading"),
+    "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalized sub-scores"),
+    "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact variant"),
     "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
     "spread": Column(
-        "spread", 3, 0, 2, "mean distance of clean test embeddings; shrinking raises ERS", unit="distance, 0 to 2"
+        "spread", 3, 0, 2, "mean pairwise distance of clean embeddings; shrinking raises ERS", unit="distance, 0 to 2"
     ),
     "collapsed": Column(
-        "collapsed", 0, 0, 1, "1 where R@1 is at most twice chance or spread is under 0.001", unit="0 or 1"
+        "collapsed", 0, 0, 1, "R@1 at most twice chance, or mean pairwise distance under 0.001", unit="0 or 1"
     ),
 }
 
-_READINGS = (
+_VARIANTS = (
     "ES:D, LTM and GTM are in the reading `reference`: as the published numbers were made. Columns marked (exact) are "
     "as the attacks are described."
 )
 NOTES: dict[str, str] = {
-    "es_d": _READINGS,
-    "ltm": _READINGS,
-    "gtm": _READINGS,
+    "es_d": _VARIANTS,
+    "ltm": _VARIANTS,
+    "gtm": _VARIANTS,
     "ars_reconstructed": "ARS (reconstructed) is our benign-relative score. The formula of the paper's ARS is not in "
     "the released code and was not available; these are not values of it.",
     "nmi": "NMI: one start of FAISS's k-means, as the reference runs it. Another start moves it: `nmi_deviation` in "
@@ -126,7 +126,7 @@ def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
 
 
 def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, object]]:
-    """One record per cell for pandas; figures are None where there is none."""
+    """One record per cell for pandas; values are None where there is none."""
     records: list[dict[str, object]] = []
     for row in rows:
         for name in columns:

@@ -28,10 +28,10 @@ def to_pixels(image: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def magnification(eps: float) -> float:
-    """By how much a perturbation within ``eps`` can be multiplied to fill the range around mid-grey, one decimal."""
+    """By how much a perturbation within ``eps`` can be multiplied to fill the range around mid-gray, one decimal."""
     return max(1.0, np.floor(10 * 0.5 / eps) / 10)
 
 
 def difference(clean: NDArray[np.floating], perturbed: NDArray[np.floating], factor: float) -> NDArray[np.uint8]:
-    """``factor`` times the perturbation (C, H, W) around mid-grey, as uint8 (H, W, C)."""
+    """``factor`` times the perturbation (C, H, W) around mid-gray, as uint8 (H, W, C)."""
     return to_pixels(0.5 + factor * (perturbed - clean))

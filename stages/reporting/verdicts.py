@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from stages.core.stats import Estimate
 
-COLLAPSED = "collapsed in the paper"  # published without figures
+COLLAPSED = "collapsed in the paper"  # published without values
 MATCH, DIFFERS, FEW, NOT_RUN, UNPUBLISHED = "match", "differs", "too few seeds", "not run", "no published value"
 
 

@@ -12,7 +12,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.params import FILE
 
 
-def settle(profile: Mapping[str, Any], dataset: str) -> torch.device:
+def configure(profile: Mapping[str, Any], dataset: str) -> torch.device:
     """Hold this process to a profile's threads and determinism; the device that a stage on ``dataset`` computes on.
 
     Raises:
@@ -20,7 +20,7 @@ def settle(profile: Mapping[str, Any], dataset: str) -> torch.device:
     """
     torch.set_num_threads(profile["threads"])
     set_deterministic(profile["deterministic"])
-    return choose(profile["device"], dataset)
+    return find(profile["device"], dataset)
 
 
 def set_deterministic(deterministic: bool) -> None:
@@ -37,7 +37,7 @@ def set_deterministic(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = False  # would choose algorithms by a stopwatch
 
 
-def choose(name: str, dataset: str) -> torch.device:
+def find(name: str, dataset: str) -> torch.device:
     """Where a stage on ``dataset`` computes: the CPU, or for ``cuda`` the GPU that the launcher gave this process.
 
     Raises:

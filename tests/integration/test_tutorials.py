@@ -70,6 +70,14 @@ def test_own_model(quick):
     assert "my_model:build" in page
 
 
+def test_python(project):
+    (said,) = follow(project, "python.md")
+    found = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
+    assert {"recall_at_1", "es_r", "gtt", "ers"} <= set(found)
+    value, low, high = map(float, found["ers"])
+    assert 0 < low <= value <= high < 100
+
+
 def test_add_defense(quick):
     follow(quick, "add_defense.md")
     found = cells(quick)

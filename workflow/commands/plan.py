@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from stages import STAGES
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
 
@@ -174,8 +175,7 @@ def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> 
         row.update(jobs=1, seconds=known, bytes=size(loaded, network, stage, words) if network else 0.0)
         row.update(measured=before is not None)
         row.update(substitute=bool(network and network.substitute and before is None))
-    order = ["prepare", "validate", "train", "evaluate", "attack", "visualize", "report"]
-    return [{"stage": stage} | dict(found[stage]) for stage in order if stage in found]
+    return [{"stage": stage} | dict(found[stage]) for stage in STAGES if stage in found]
 
 
 def text(found: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stages.core.neighbours import Rows, anything_but, count_nearer, nearest, prepared
+from stages.core.neighbors import Rows, anything_but, count_nearer, nearest, prepared
 
 
 class Gallery(NamedTuple):
@@ -49,7 +49,7 @@ class Attack(NamedTuple):
     """An attack is three functions.
 
     ``select(gallery, items, generators) -> targets`` (B,), from clean distances and one generator per item.
-    ``objective(batch) -> values``, with ``values(embeddings, step)`` (B,) minimised, one value per item.
+    ``objective(batch) -> values``, with ``values(embeddings, step)`` (B,) minimized, one value per item.
     ``measure(batch, embeddings, last_seen) -> {name: (B,)}``, in the units of the tables; ``last_seen`` are the
     embeddings of the last PGD step's forward pass, that is before its update.
     """

@@ -14,7 +14,7 @@ from stages.core.attacks.base import (
     percentile_rank,
     plain_distance,
 )
-from stages.core.neighbours import sums
+from stages.core.neighbors import sums
 
 
 def objective(batch: AttackBatch, *, sign: int) -> Values:

@@ -21,7 +21,7 @@ from stages.core.attacks.base import (
     recall,
 )
 from stages.core.losses import distance
-from stages.core.neighbours import anything_but, both, chunks, nearest, nearest_and_farthest, neither, of_class
+from stages.core.neighbors import anything_but, both, chunks, nearest, nearest_and_farthest, neither, of_class
 
 
 def learn_to_misrank(batch: AttackBatch, *, keep_self: bool) -> Values:

@@ -15,7 +15,7 @@ from stages.core.attacks.base import (
     percentile_rank,
     plain_distance,
 )
-from stages.core.neighbours import anything_but, count_nearer, summed_distances, sums
+from stages.core.neighbors import anything_but, count_nearer, summed_distances, sums
 
 
 def objective(batch: AttackBatch, *, sign: int) -> Values:

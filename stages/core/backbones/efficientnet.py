@@ -75,7 +75,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Normalised images (B, channels, H, W) of any side to raw embeddings (B, dimension)."""
+    """Normalized images (B, channels, H, W) of any side to raw embeddings (B, dimension)."""
 
     def __init__(self, channels: int, dimension: int):
         """Build stem, 16 blocks, head and a linear layer of 1280 features."""
@@ -97,7 +97,7 @@ class EfficientNetLite(nn.Module):
                 nn.init.normal_(module.weight, std=(2 / fan) ** 0.5)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised images (B, channels, H, W); the result is (B, dimension), not normalised."""
+        """Embed normalized images (B, channels, H, W); the result is (B, dimension), not normalized."""
         x = F.relu6(self._bn0(self._conv_stem(images)), inplace=True)
         for block in self._blocks:
             x = block(x)

@@ -82,7 +82,7 @@ class Bottleneck(Block):
 
 
 class ResNet(nn.Module):
-    """Normalised images (B, channels, H, W) of any side to raw embeddings (B, dimension)."""
+    """Normalized images (B, channels, H, W) of any side to raw embeddings (B, dimension)."""
 
     def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, ...], channels: int, dim: int):
         """Build four groups of ``depths`` blocks; every group but the first halves the side."""
@@ -104,7 +104,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed normalised images (B, channels, H, W); the result is (B, dimension), not normalised."""
+        """Embed normalized images (B, channels, H, W); the result is (B, dimension), not normalized."""
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(x.mean(dim=(2, 3)))

@@ -18,12 +18,12 @@ def digits_cnn(channels: int, side: int, dimension: int) -> nn.Module:
 
 
 def c2f2(channels: int, side: int, dimension: int) -> nn.Module:
-    """C2F2, RobRank's network for 28x28 grey images. (B, C, S, S) with S >= 4 to (B, dimension).
+    """C2F2, RobRank's network for 28x28 gray images. (B, C, S, S) with S >= 4 to (B, dimension).
 
     Its convolutions are in channels_last, in bfloat16 1.4 times as fast on a CPU.
 
     Source: cdluminate/robrank, robrank/models/template_rank.py, MetricTemplate28 with backbone ``rc2f2`` (pixels go in
-    unnormalised; no dropout, unlike the classifier of robrank/models/c2f2.py).
+    unnormalized; no dropout, unlike the classifier of robrank/models/c2f2.py).
     """
     network = nn.Sequential(
         nn.Conv2d(channels, 32, 5, padding=2),

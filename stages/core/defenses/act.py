@@ -11,7 +11,7 @@ from stages.core.pgd import Embed, pgd
 def pull_together(
     embed: Embed, positives: Tensor, negatives: Tensor, *, eps: float, alpha: float, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Perturb positives and negatives (B, C, H, W) to minimise mean d(f(p~), f(n~)) (method.md 2.3)."""
+    """Perturb positives and negatives (B, C, H, W) to minimize mean d(f(p~), f(n~)) (method.md 2.3)."""
 
     def objective(embeddings: Tensor, step: int) -> Tensor:
         return distance(*embeddings.chunk(2)).mean()

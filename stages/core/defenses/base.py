@@ -57,7 +57,7 @@ class Schedule(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """``loss`` is minimised; ``triplet_loss`` is its adversarial triplet part, the next step's ``previous_loss``."""
+    """``loss`` is minimized; ``triplet_loss`` is its adversarial triplet part, the next step's ``previous_loss``."""
 
     loss: Tensor
     triplet_loss: Tensor

@@ -36,7 +36,7 @@ def perturb_candidates(
     alpha: float,
     steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """CAP: minimise [W(d(a, n~)) - W(d(p~, a))]+ over positives and negatives (B, C, H, W).
+    """CAP: minimize [W(d(a, n~)) - W(d(p~, a))]+ over positives and negatives (B, C, H, W).
 
     ``anchor`` (B, D) is the clean embedding. Stops as soon as the weighted positive distance has caught up.
     """
@@ -63,7 +63,7 @@ def perturb_anchors(
     alpha: float,
     steps: int,
 ) -> Tensor:
-    """ANP: minimise [W(d(p, a~)) - W(d(a~, n))]+ + gamma [lowhalf(d(a~, n)) - mean d(a~, a)]+ over the anchors.
+    """ANP: minimize [W(d(p, a~)) - W(d(a~, n))]+ + gamma [lowhalf(d(a~, n)) - mean d(a~, a)]+ over the anchors.
 
     ``anchor``, ``positive``, ``negative`` (B, D) are clean embeddings. The first term acts once the weighted positive
     distance exceeds the weighted negative one, and then lowers hardness: the collapse guard. The second moves the

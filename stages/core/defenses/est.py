@@ -11,7 +11,7 @@ from stages.core.pgd import Embed, pgd
 def shift_embeddings(
     embed: Embed, images: Tensor, clean: Tensor, generator: torch.Generator, *, eps: float, alpha: float, steps: int
 ) -> Tensor:
-    """Maximise d(f(x~), f(x)) for each image of (M, C, H, W) on its own (method.md 2.2).
+    """Maximize d(f(x~), f(x)) for each image of (M, C, H, W) on its own (method.md 2.2).
 
     The first step aims away from f(x) + 1e-7 u, u uniform in {-1, 0, 1} per coordinate, because the distance of a
     point to itself has no direction.

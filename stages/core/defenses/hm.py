@@ -64,7 +64,7 @@ def raise_hardness(
     alpha: float,
     steps: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimise mean ([H_D - H(a~, p~, n~)]+)^2 over three image sets (B, C, H, W) (method.md 2.4).
+    """Minimize mean ([H_D - H(a~, p~, n~)]+)^2 over three image sets (B, C, H, W) (method.md 2.4).
 
     ``destination`` H_D is a number or one value per triplet (B,). Stops when the objective moves by less than 1e-7.
     """

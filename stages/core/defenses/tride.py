@@ -22,7 +22,7 @@ def perturb_candidates(
     alpha: float,
     steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """Minimise mean d(a, n~) - d(a, p~) over positives and negatives; ``anchor`` (B, D) is a clean embedding."""
+    """Minimize mean d(a, n~) - d(a, p~) over positives and negatives; ``anchor`` (B, D) is a clean embedding."""
 
     def objective(embeddings: Tensor, step: int) -> Tensor:
         positive, negative = embeddings.chunk(2)
@@ -43,7 +43,7 @@ def perturb_anchors(
     alpha: float,
     steps: int,
 ) -> Tensor:
-    """Minimise mean d(a~, n) - d(a~, p) over anchors; ``positive`` and ``negative`` (B, D) are clean embeddings."""
+    """Minimize mean d(a~, n) - d(a~, p) over anchors; ``positive`` and ``negative`` (B, D) are clean embeddings."""
 
     def objective(embeddings: Tensor, step: int) -> Tensor:
         return (distance(embeddings, negative) - distance(embeddings, positive)).mean()

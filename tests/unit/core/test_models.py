@@ -13,7 +13,7 @@ from stages.runtime.errors import UserError
 ARCHITECTURE = checkpoints.Architecture("digits_cnn", channels=1, side=8, embedding_dim=16, freeze_batchnorm=True)
 
 
-def test_embeddings_have_unit_norm_and_pixels_are_normalised_inside():
+def test_embeddings_have_unit_norm_and_pixels_are_normalized_inside():
     model = embedder().eval()
     images = torch.rand(5, 1, 4, 4, dtype=torch.float64)
     embeddings = model(images)

@@ -70,10 +70,10 @@ def test_schedule_of_a_run():
 def test_one_step_is_adam_with_weight_decay():
     (first, *_), _, trained = recorded_run(epochs=1, pairs_per_batch=30, learning_rate=0.01, weight_decay=0.1)
     model = embedder()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.1)
     batch = first[1]._replace(live=in_mode(model, True))
     DEFENSES["vanilla"](batch, first[0], eps=EPS).loss.backward()
-    optimiser.step()
+    optimizer.step()
     for name, expected in model.state_dict().items():
         assert torch.allclose(trained.state_dict()[name], expected), name
 

@@ -35,7 +35,7 @@ def model(ers, seed=0, spread=1.0, noise=0.5, **values):
 def standing(models):
     block = LOADED["tables"]["main"]
     rows = table_rows(block, "digits", models, published.read())
-    return page.standing(page.section("main", "digits", block, rows, ""), models)
+    return page.summary(page.section("main", "digits", block, rows, ""), models)
 
 
 def by_ers(found):
@@ -129,7 +129,7 @@ def drawn(folder):
         "tradeoff": figures.tradeoff(folder / "tradeoff", {"cub": rows}, LABELS, ["cub"]),
         "sub_scores": figures.sub_scores(folder / "sub_scores", models, labels),
         "history": figures.history(folder / "history", models, labels),
-        "readings": figures.readings(folder / "readings", models, labels),
+        "readings": figures.variants(folder / "readings", models, labels),
         "sweep": figures.sweep(folder / "sweep", models, LABELS, block, lambda name: share.get(name, 0.5)),
     }
 
@@ -153,7 +153,7 @@ def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     nothing = {"vanilla": []}
     assert not figures.sub_scores(tmp_path / "a", nothing, LABELS)
     assert not figures.history(tmp_path / "b", nothing, LABELS)
-    assert not figures.readings(tmp_path / "c", {"vanilla": [model(20)]}, LABELS)
+    assert not figures.variants(tmp_path / "c", {"vanilla": [model(20)]}, LABELS)
     block = LOADED["tables"]["steps_sweep"]
     assert not figures.sweep(tmp_path / "d", {"vanilla": [model(20)]}, LABELS, block, lambda name: 1.0)
     assert not figures.tradeoff(tmp_path / "e", {}, LABELS, ["digits"])

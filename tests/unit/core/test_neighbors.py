@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stages.core import neighbours
+from stages.core import neighbors
 from stages.core.attacking import run
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import Attack, AttackBatch, Gallery
@@ -19,7 +19,7 @@ COUNT, DIMENSION, BATCH = 60, 6, 7
 
 @pytest.fixture(autouse=True, params=[8, 60, 1000], ids="chunk{}".format)
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK", request.param)
+    monkeypatch.setattr(neighbors, "CHUNK", request.param)
     return request.param
 
 
@@ -40,14 +40,14 @@ def test_nearest_rows_in_order():
     x, _, points = world()
     items = torch.arange(BATCH)
     distances = exact(points, x).scatter(1, items[:, None], torch.inf)
-    found = neighbours.nearest(points, neighbours.prepared(x), 5, neighbours.anything_but(items))
+    found = neighbors.nearest(points, neighbors.prepared(x), 5, neighbors.anything_but(items))
     assert torch.equal(found, distances.argsort(dim=1)[:, :5])
 
 
 def test_nearest_and_farthest_of_what_each_side_admits():
     x, labels, points = world()
-    same = neighbours.of_class(labels, labels[:BATCH])
-    near, far = neighbours.nearest_and_farthest(points, neighbours.prepared(x), same, neighbours.neither(same))
+    same = neighbors.of_class(labels, labels[:BATCH])
+    near, far = neighbors.nearest_and_farthest(points, neighbors.prepared(x), same, neighbors.neither(same))
     distances, mask = exact(points, x), labels == labels[:BATCH, None]
     assert torch.equal(near, distances.masked_fill(~mask, torch.inf).argmin(dim=1))
     assert torch.equal(far, distances.masked_fill(mask, -torch.inf).argmax(dim=1))
@@ -57,11 +57,11 @@ def test_counts_see_ties_as_ties():
     x, _, points = world()
     x[30:34] = x[20]  # five items at one distance
     distances = exact(points, x)
-    nearer, ties = neighbours.count_nearer(points, neighbours.prepared(x), distances[:, 20])
+    nearer, ties = neighbors.count_nearer(points, neighbors.prepared(x), distances[:, 20])
     assert torch.equal(nearer, (distances < distances[:, 20:21] - 1e-9).sum(dim=1))
     assert ties.tolist() == [5] * BATCH
     items = torch.arange(20, 20 + BATCH)
-    _, ties = neighbours.count_nearer(points, neighbours.prepared(x), distances[:, 20], neighbours.anything_but(items))
+    _, ties = neighbors.count_nearer(points, neighbors.prepared(x), distances[:, 20], neighbors.anything_but(items))
     assert ties.tolist() == [4, *[5] * (BATCH - 1)]
 
 
