@@ -31,7 +31,7 @@ from stages.core.seeding import generator
 from stages.core.training import TrainConfig, train
 from stages.data.batches import training_batches
 from stages.data.splits import Split
-from stages.runtime.precision import in_precision
+from stages.runtime.device import in_precision
 
 EPOCHS, TRAIN_IMAGES, QUERIES = 75, 5864, 5924  # the schedule of the papers on CUB
 TRAINED = {"act": "random", "ca_tride": "gradual_hard"}  # defenses and their miners

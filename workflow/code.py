@@ -23,10 +23,13 @@ REGISTRIES = ("ATTACKS", "BACKBONES", "DEFENSES", "MINERS", "READERS")
 CANNOT_CHANGE_A_RESULT = {
     "stages.runtime.artifacts": "where files lie, and writing them whole or not at all",
     "stages.runtime.checksums": "compares files with what was written of them, and ends the job where they differ",
-    "stages.runtime.cli": "words, messages, progress; threads and device are values of the recipe",
+    "stages.runtime.cli": "words and messages",
     "stages.runtime.errors": "messages",
     "stages.runtime.params": "gives the values that are in the recipe",
+    "stages.runtime.progress": "shows how far a job is",
+    "stages.runtime.provenance": "writes to logs/ when and where a job ran",
     "stages.runtime.registries": "names, for checks of parameters",
+    "stages.runtime.threads": "their number is a value of the recipe",
 }
 RUN_ON_IMPORT, ALL = "", "*"  # in place of a definition's name: statements that bind no name, and the whole module
 

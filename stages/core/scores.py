@@ -8,12 +8,25 @@ from typing import Any
 
 import numpy as np
 
-Figure = Any  # a float, or an array of resampled means (R,)
-STANDARD_ATTACKS = ("ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es", "ltm", "gtm", "gtt")  # as ERS takes them
-SUB_SCORES = ("ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es_d", "es_r", "ltm", "gtm", "gtt")
+Value = Any  # a float, or an array of resampled means (R,)
+# The attack that each of the ten sub-scores of ERS comes from, in the order of the tables.
+ATTACK_OF = {
+    "ca_plus": "ca_plus",
+    "ca_minus": "ca_minus",
+    "qa_plus": "qa_plus",
+    "qa_minus": "qa_minus",
+    "tma": "tma",
+    "es_d": "es",
+    "es_r": "es",
+    "ltm": "ltm",
+    "gtm": "gtm",
+    "gtt": "gtt",
+}
+SUB_SCORES = tuple(ATTACK_OF)
+STANDARD_ATTACKS = tuple(dict.fromkeys(ATTACK_OF.values()))  # as ERS takes them
 
 
-def normalised(sub_scores: Mapping[str, Figure]) -> dict[str, Figure]:
+def normalized(sub_scores: Mapping[str, Value]) -> dict[str, Value]:
     """Each raw sub-score as a share of its ideal, in percent, higher is more robust (method.md 5.1)."""
     return {
         "ca_plus": 2 * sub_scores["ca_plus"],
@@ -29,8 +42,8 @@ def normalised(sub_scores: Mapping[str, Figure]) -> dict[str, Figure]:
     }
 
 
-def ers(sub_scores: Mapping[str, Figure]) -> Figure:
-    """Empirical robustness score: plain mean of the ten normalised sub-scores, no clipping (method.md 5.1).
+def ers(sub_scores: Mapping[str, Value]) -> Value:
+    """Empirical robustness score: plain mean of the ten normalized sub-scores, no clipping (method.md 5.1).
 
     Args:
         sub_scores: CA+, CA-, QA+, QA- as percentile ranks in percent, TMA a cosine, ES:D a distance in [0, 2],
@@ -39,10 +52,10 @@ def ers(sub_scores: Mapping[str, Figure]) -> Figure:
     Raises:
         KeyError: one of the ten is missing.
     """
-    return sum(normalised(sub_scores).values()) / len(SUB_SCORES)
+    return sum(normalized(sub_scores).values()) / len(SUB_SCORES)
 
 
-def benign_relative(after: Mapping[str, Figure], before: Mapping[str, Figure], spread: float) -> dict[str, Figure]:
+def benign_relative(after: Mapping[str, Value], before: Mapping[str, Value], spread: float) -> dict[str, Value]:
     """How much of its own benign state a model keeps under each attack, in percent, 0 to 100 (method.md 5.3).
 
     Rank attacks: the share of the possible displacement that was resisted. ES:R, LTM, GTM, GTT: after divided by
@@ -56,14 +69,14 @@ def benign_relative(after: Mapping[str, Figure], before: Mapping[str, Figure], s
     return {name: _share(*kept[name]) for name in SUB_SCORES}
 
 
-def _share(part: Figure, whole: Figure) -> Figure:
+def _share(part: Value, whole: Value) -> Value:
     whole_or_one = np.where(np.asarray(whole) > 0, whole, 1.0)
     return np.where(np.asarray(whole) > 0, np.clip(100 * part / whole_or_one, 0, 100), 0.0)[()]
 
 
 def ars_reconstructed(
-    after: Mapping[str, Figure], before: Mapping[str, Figure], *, spread: float, collapsed: bool
-) -> Figure:
+    after: Mapping[str, Value], before: Mapping[str, Value], *, spread: float, collapsed: bool
+) -> Value:
     """Mean of the ten benign-relative sub-scores: our reconstruction, not the paper's ARS (method.md 5.2, 5.3).
 
     Args:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-from stages.runtime import cli
 from stages.runtime.errors import UserError, reason
+from stages.runtime.progress import transfer
 
 CHUNK = 1 << 20
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
@@ -61,6 +61,22 @@ def verify(path: Path, source: Source) -> None:
         raise UserError(f"{path}: {problem}; delete it and get the original file")
 
 
+def check_originals(raw: Path, sources: list[Source], dataset: str) -> None:
+    """Compare what lies in ``raw`` with the checksums of the dataset's ``fetch`` list.
+
+    Raises:
+        UserError: nothing is there, or a published file is not the published one.
+    """
+    there = raw.is_dir() and any(path.name != "README.md" and path.suffix != ".dvc" for path in raw.glob("[!.]*"))
+    if not there:
+        raise UserError(f"{raw}: empty; run `python -m stages.fetch {dataset}` or put the original files there")
+    for source in sources:
+        path = raw / file_name(source)
+        for form in (path, path.with_suffix("")) if "unpacked_md5" in source else (path,):
+            if form.is_file():
+                verify(form, source)
+
+
 def by_hand(source: Source, folder: Path) -> str:
     """What to do where an address does not answer."""
     algorithm, expected = checksum(source)
@@ -105,7 +121,7 @@ def receive(url: str, part: Path) -> None:
             raise requests.RequestException("the server resumed at another place")
         total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
         with part.open("ab" if resumed else "wb") as file:
-            for block in cli.transfer(chunks(answer), total=total, done=file.tell(), label=url):
+            for block in transfer(chunks(answer), total=total, done=file.tell(), label=url):
                 file.write(block)
         if total and part.stat().st_size < total:
             raise requests.RequestException(f"broke off after {part.stat().st_size} of {total} bytes")

@@ -1,7 +1,7 @@
 """Prepared data: reading it, and turning stored pixels into batches."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.runtime import artifacts, checksums
+from stages.runtime.arrays import read_array
 from stages.runtime.errors import UserError, reason
 
 COLUMNS = ("image_id", "label", "class_name", "split", "source_path", "width", "height", "sha256")
@@ -23,22 +24,6 @@ class Split(NamedTuple):
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     image_ids: NDArray[np.int64]
-
-
-def read_array(path: Path, remedy: str, *, memory_map: bool = False) -> NDArray[Any]:
-    """Open an array file; as a private memory map no write reaches the file.
-
-    Raises:
-        UserError: it is damaged, holds Python objects or several arrays; ``remedy`` says how to make it anew.
-    """
-    try:
-        # torch shares only writable arrays
-        array = np.load(path, mmap_mode="c" if memory_map else None, allow_pickle=False)
-    except Exception as error:  # of damaged headers numpy raises what its parser, tokenizer or the memory says
-        raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy}") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: an archive of arrays instead of one; delete it and {remedy}")
-    return array
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:
@@ -100,7 +85,7 @@ def validated(dataset: str) -> dict[str, str]:
     command = f"python -m stages.validate {dataset}"
     path = artifacts.data_dir(dataset) / "validation.json"
     report = checksums.load(path, command, "success")
-    now = artifacts.hashes(*data_files(dataset))
+    now = checksums.hashes(*data_files(dataset))
     if not report["success"] or report["inputs"] != now:
         raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
     return now
@@ -117,13 +102,19 @@ def load_split(dataset: str, split: str) -> Split:
     return Split(pixels, rows, chosen["label"].to_numpy(dtype=np.int64), chosen["image_id"].to_numpy(dtype=np.int64))
 
 
+def class_names(dataset: str, split: str) -> list[str]:
+    """The name of each image's class in a split, in manifest order."""
+    manifest = read_manifest(data_files(dataset)[1])
+    return manifest[manifest["split"] == split]["class_name"].tolist()
+
+
 def to_tensor(stored: NDArray[np.uint8]) -> Tensor:
     """Stored pixels uint8 (B, H, W, C) to images float32 (B, C, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(stored)).permute(0, 3, 1, 2).float().div_(255)
 
 
-def central_crop(split: Split, rows: NDArray[np.int64] | Tensor, crop: int) -> Tensor:
-    """Images (B, C, crop, crop) of some rows of a split, cut from the centre: the test transform (method.md 1.2)."""
+def central_crop(split: Split, rows: NDArray[np.int64] | Tensor | list[int], crop: int) -> Tensor:
+    """Images (B, C, crop, crop) of some rows of a split, cut from the center: the test transform (method.md 1.2)."""
     height, width = split.pixels.shape[1:3]
     top, left = (height - crop) // 2, (width - crop) // 2
     return to_tensor(split.pixels[split.rows[np.asarray(rows)], top : top + crop, left : left + crop])

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from stages.core.models import BACKBONES, Embedder
@@ -41,13 +43,11 @@ def save(model: Embedder, architecture: Architecture, path: Path) -> None:
     Raises:
         UserError: a weight is NaN or infinite, so there is no model to keep.
     """
-    from safetensors.torch import save as serialise
-
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     if not finite(weights):
         raise UserError("training ended with weights that are not finite; lower learning_rate")
     # Written by Python, whose errors on a full disk are the ones that all stages report.
-    path.write_bytes(serialise(weights, metadata={"architecture": encode(architecture, digest(weights))}))
+    path.write_bytes(serialize(weights, metadata={"architecture": encode(architecture, digest(weights))}))
 
 
 def finite(weights: Mapping[str, Tensor]) -> bool:
@@ -88,8 +88,6 @@ def load(path: Path, made_by: str) -> Embedder:
     Raises:
         UserError: the file is missing, damaged, or does not fit its own description.
     """
-    from safetensors import safe_open
-
     artifacts.require(path, made_by)
     try:
         with safe_open(path, framework="pt") as file:

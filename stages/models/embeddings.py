@@ -1,13 +1,15 @@
 """What evaluate and attack leave as arrays: clean embeddings, and a few perturbed images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.data.splits import read_array
-from stages.runtime import artifacts
+from stages.core.attacks.base import Gallery
+from stages.runtime import artifacts, checksums
+from stages.runtime.arrays import read_array
 from stages.runtime.errors import UserError
 
 
@@ -23,16 +25,34 @@ def read_gallery(path: Path, count: int, made_by: str) -> torch.Tensor:
     return torch.from_numpy(embeddings)
 
 
-def read_examples(path: Path, made_by: str) -> torch.Tensor:
-    """Perturbed images (E, C, H, W) in [0, 1] written by attack.
+def gallery(
+    folder: Path, labels: NDArray[np.int64], made_by: str, inputs: Mapping[str, str], device: torch.device
+) -> Gallery:
+    """A model's clean embeddings as attacks search them, on a device; ``labels`` (N,) are those of the test split.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: they are missing, damaged, or were made of other ``inputs`` (SHA-256 by path).
     """
+    benign = checksums.load(folder / "benign.json", made_by)
+    checksums.check_inputs(benign, folder / "benign.json", made_by, inputs)
+    checksums.check_beside(benign, folder / "benign.json", made_by, "gallery.npy")
+    embeddings = read_gallery(folder / "gallery.npy", len(labels), made_by)
+    return Gallery.of(embeddings.to(device), torch.from_numpy(labels).to(device))
+
+
+def read_examples(folder: Path, attack: str, made_by: str) -> tuple[torch.Tensor, float]:
+    """Perturbed images (E, C, H, W) in [0, 1] that attack wrote to a model's folder, and the eps of the attack.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    report, path = folder / f"{attack}.json", folder / f"{attack}_examples.npy"
+    facts = checksums.load(report, made_by, "eps")
+    checksums.check_beside(facts, report, made_by, path.name)
     examples = _read(path, made_by)
     if examples.ndim != 4:
         raise UserError(f"{path}: does not hold images; run `{made_by}`")
-    return torch.from_numpy(examples)
+    return torch.from_numpy(examples), float(facts["eps"])
 
 
 def _read(path: Path, made_by: str) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from stages.core.models import Embedder, OwnModel
 from stages.models import checkpoints
-from stages.runtime import artifacts
+from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError, reason
 from stages.runtime.params import FILE
 
@@ -77,9 +77,9 @@ def copy(own: Mapping[str, Any], channels: int, side: int, path: Path) -> None:
     source = Path(own["safetensors"])
     if not source.is_file():
         raise UserError(f"{FILE}: model.safetensors: {source}: missing; put the checkpoint there")
-    if artifacts.sha256(source) != own["sha256"]:
+    if checksums.sha256(source) != own["sha256"]:
         raise UserError(
-            f"{FILE}: model.sha256: {source} has SHA-256 {artifacts.sha256(source)}; write that, or another file"
+            f"{FILE}: model.sha256: {source} has SHA-256 {checksums.sha256(source)}; write that, or another file"
         )
     model = checkpoints.load(source, "whatever made it")
     try:

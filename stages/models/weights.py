@@ -5,10 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.core.models import BACKBONES, Weights
-from stages.runtime import artifacts
+from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError
 
 
@@ -22,7 +23,7 @@ def load(network: nn.Module, backbone: str) -> None:
     if weights is None:
         raise UserError(f"there are no ImageNet weights of {backbone!r}; set `weights: none` to train from scratch")
     path = find(weights)
-    found = artifacts.sha256(path)
+    found = checksums.sha256(path)
     if found != weights.sha256:
         raise UserError(f"{path}: wrong checksum (sha256 {found}); delete it and {remedy(weights)}")
     try:
@@ -75,8 +76,6 @@ def read(path: Path) -> Mapping[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # damaged or hostile bytes can raise anything, and torch's message says to load them unsafely

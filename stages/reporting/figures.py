@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stages.core.scores import SUB_SCORES, normalised
+from stages.core.scores import SUB_SCORES, normalized
 from stages.core.stats import Estimate, estimate
 from stages.reporting.plotting import INK, drawn, grid, legend, line, marks
-from stages.reporting.results import EXACT, Model, estimated
+from stages.reporting.results import Model, estimated
+from stages.reporting.scoring import EXACT
 from stages.reporting.tables import Row, column
 
 CURVES = {
@@ -69,11 +70,11 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
 
 
 def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
-    """Ten normalised sub-scores, one panel per defense; behind them, grey, the mean over all defenses."""
+    """Ten normalized sub-scores, one panel per defense; behind them, grey, the mean over all defenses."""
     shown = {
         defense: bars
         for defense, found in models.items()
-        if (bars := [_normalised(found, name) for name in SUB_SCORES]) and any(bars)
+        if (bars := [_normalized(found, name) for name in SUB_SCORES]) and any(bars)
     }
     columns = min(4, max(1, len(shown)))
     rows = -(-max(1, len(shown)) // columns)
@@ -102,11 +103,11 @@ def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
     return True
 
 
-def _normalised(models: list[Model], name: str) -> Estimate | None:
+def _normalized(models: list[Model], name: str) -> Estimate | None:
     found = [model for model in models if all(part in model.values for part in SUB_SCORES)]
     if not found:
         return None
-    return estimate([normalised(m.values)[name] for m in found], [normalised(m.draws)[name] for m in found])
+    return estimate([normalized(m.values)[name] for m in found], [normalized(m.draws)[name] for m in found])
 
 
 def history(path: Path, models: ByDefense, labels: Labels) -> bool:

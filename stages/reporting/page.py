@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stages.core.scores import SUB_SCORES
+from stages.core.scores import ATTACK_OF
 from stages.reporting import tables
 from stages.reporting.results import Model, lead
 from stages.reporting.tables import Row
@@ -103,12 +103,12 @@ def standing(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> d
 
 
 def origin(metric: str) -> str:
-    """The job that a metric's figures come from: an attack block, "benign", or "" for scores made of all."""
+    """The job that a metric's values come from: an attack block, "benign", or "" for scores made of all."""
     name, _, block = metric.partition(":")
     if block:
         return block
-    if name in SUB_SCORES:
-        return "es" if name.startswith("es_") else name
+    if name in ATTACK_OF:
+        return ATTACK_OF[name]
     return "" if name in ("ers", "ers_exact", "ars_reconstructed", "collapsed") else "benign"
 
 

@@ -9,15 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.metrics import collapse
-from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Figure, ars_reconstructed, ers
-from stages.core.seeding import seed_of
-from stages.core.stats import Estimate, estimate, resampled_means
+from stages.core.stats import Estimate, estimate
+from stages.reporting.scoring import Queries, metric_name, scores
 from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError, reason
 
-RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
-# sub-scores that the exact readings replace, and where they come from
-EXACT = {"es_d": "es_d:es_exact", "es_r": "es_r:es_exact", "ltm": "ltm:ltm_exact", "gtm": "gtm:gtm_exact"}
 HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
 SHRUNK_BELOW = 0.1  # a spread under this is marked: ERS rewards shrinking
 
@@ -68,11 +64,6 @@ def read_models(run: Mapping[str, Any]) -> dict[str, dict[str, list[Model]]]:
     }
 
 
-def metric_name(metric: str, attack: str) -> str:
-    """Name of an attack's metric in scores.csv: plain for the nine standard blocks, ``metric:block`` for others."""
-    return metric if attack in STANDARD_ATTACKS else f"{metric}:{attack}"
-
-
 def read_table(path: Path, command: str) -> pd.DataFrame:
     """Read per-query values (parquet) or a training history (csv).
 
@@ -103,14 +94,6 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
     ):
         raise UserError(f"{path}: damaged (not one row of numbers per epoch); delete it and run `{command}`")
     return history
-
-
-class Queries(NamedTuple):
-    """Per-query values by metric: benign ones of all queries, and those of the attacked queries before and after."""
-
-    benign: pd.DataFrame
-    before: pd.DataFrame
-    after: pd.DataFrame
 
 
 def read_queries(
@@ -146,7 +129,7 @@ def read_queries(
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
     """Where the figures of a job's report come from."""
-    return Source(path.as_posix(), artifacts.sha256(path), report["inputs"], job)
+    return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
 
 
 def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Model:
@@ -160,47 +143,11 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
     path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
     report = checksums.load(path, f"python -m stages.evaluate {words}", "metrics")
-    benign = report["metrics"]
     queries, checks, sources = read_queries(dataset, defense, seed, attacks)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
-
-    spread = benign["spread"]
-    collapsed = bool(collapse(benign["recall_at_1"], benign["chance"], spread))
-    values = benign | scored(column_means(queries.after), column_means(queries.before), spread, collapsed)
-    # One seed for all: every figure, and every model of a dataset, sees the same resampled queries.
-    same = seed_of("bootstrap", dataset)
-    draws = scored(column_draws(queries.after, same), column_draws(queries.before, same), spread, collapsed)
-    draws |= column_draws(queries.benign, same)
-    values["collapsed"] = float(collapsed)
+    values, draws = scores(report["metrics"], queries, dataset)
     attacked = len(queries.after) if checks else len(queries.benign)
     return Model(values, draws, checks, curves, len(queries.benign), attacked, seed, sources)
-
-
-def column_means(frame: pd.DataFrame) -> dict[str, Figure]:
-    """Mean of each column."""
-    return {str(name): float(frame[name].mean()) for name in frame}
-
-
-def column_draws(frame: pd.DataFrame, seed: int) -> dict[str, Figure]:
-    """Means of each column over resampled rows, (R,)."""
-    if frame.empty:
-        return {}
-    means = resampled_means(frame.to_numpy(dtype=np.float64), seed=seed)
-    return {str(name): means[:, position] for position, name in enumerate(frame)}
-
-
-def scored(after: dict[str, Figure], before: dict[str, Figure], spread: float, collapsed: bool) -> dict[str, Figure]:
-    """``after`` with the scores that can be computed from it; values are numbers, or arrays of resampled means."""
-    if not all(name in after for name in SUB_SCORES):
-        return after
-    scores = {"ers": ers(after)}
-    if all(name in after for name in EXACT.values()):
-        scores["ers_exact"] = ers(after | {plain: after[exact] for plain, exact in EXACT.items()})
-    half_after, half_before = (
-        figures | {name: figures[f"{name}_ties_half"] for name in RANKED} for figures in (after, before)
-    )
-    scores["ars_reconstructed"] = ars_reconstructed(half_after, half_before, spread=spread, collapsed=collapsed)
-    return after | scores
 
 
 def mark(models: list[Model]) -> str:
@@ -259,17 +206,23 @@ class FailedCheck(NamedTuple):
     reason: str
 
 
-def failed_checks(dataset: str, defense: str, seed: int, model: Model) -> list[FailedCheck]:
-    """Attacks that may not have attacked: too few objectives improved, no movement, or gradients that vanish."""
-    found = []
-    for attack, checks in model.checks.items():
-        if checks["improved"] < 0.5:
-            reason = f"only {100 * checks['improved']:.0f} % of objectives ended better than they started"
-        elif checks["stuck"] > 0.05:
-            reason = f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
-        elif checks["largest_change"] == 0:
-            reason = "no image was changed"
-        else:
-            continue
-        found.append(FailedCheck(dataset, defense, seed, attack, reason))
-    return found
+def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[FailedCheck]:
+    """All attacks that may not have attacked, of the models by dataset and defense."""
+    return [
+        FailedCheck(dataset, defense, model.seed, attack, why)
+        for dataset, by_defense in models.items()
+        for defense, found in by_defense.items()
+        for model in found
+        for attack, checks in model.checks.items()
+        if (why := doubtful(checks))
+    ]
+
+
+def doubtful(checks: Mapping[str, float]) -> str:
+    """Why an attack may not have attacked, by its self-checks: too few objectives improved, no movement, or gradients
+    that vanish; "" where nothing speaks for it."""
+    if checks["improved"] < 0.5:
+        return f"only {100 * checks['improved']:.0f} % of objectives ended better than they started"
+    if checks["stuck"] > 0.05:
+        return f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
+    return "no image was changed" if checks["largest_change"] == 0 else ""

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 SIDE = 96  # pixels; larger images are shrunk, since a page holds hundreds
 SHARP = 64  # images up to this side stay PNG; photographs above it are a tenth of the size as JPEG
@@ -12,8 +13,6 @@ SHARP = 64  # images up to this side stay PNG; photographs above it are a tenth 
 
 def data_address(pixels: NDArray[np.uint8], *, exact: bool = False) -> str:
     """An image uint8 (H, W, C), C 1 or 3, as an address that holds it; ``exact`` forbids JPEG."""
-    from PIL import Image
-
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if max(picture.size) > SIDE:
         picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

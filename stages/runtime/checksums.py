@@ -1,7 +1,7 @@
-"""Reports that prove themselves: each holds a hash of its own contents, of its inputs, and of the files beside it.
+"""Checksums of files, JSON in a fixed form, and reports that hold checksums of themselves, their inputs and outputs.
 
 So a stage notices before it computes that a file it is about to use is not the one that was written: cut short, altered
-on the disk, or left from another model. This finds damage and mix-ups; whoever forges a file can forge its seal.
+on the disk, or left from another model. This finds damage and mix-ups; whoever forges a file can forge its checksum.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.runtime import artifacts
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,16 +21,60 @@ if TYPE_CHECKING:
 Report = dict[str, Any]
 
 
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hashes(*paths: Path) -> dict[str, str]:
+    """SHA-256 of each file by its path relative to the project, for the provenance part of a result."""
+    return {path.as_posix(): sha256(path) for path in paths}
+
+
+def rounded(value: Any) -> Any:
+    """Floats to 10 significant digits, all through a JSON-like value: a fixed format, and enough for any reader."""
+    if isinstance(value, float):
+        return float(f"{value:.10g}")
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return value
+
+
+def dump_json(value: Any, path: Path) -> None:
+    """Write JSON with sorted keys and fixed float format."""
+    path.write_text(json.dumps(rounded(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def load_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that has at least ``keys``.
+
+    Raises:
+        UserError: it is absent or damaged; says which command makes it.
+    """
+    artifacts.require(path, made_by)
+    try:
+        value = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({reason(error)}); delete it and run `{made_by}`") from None
+    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if missing:
+        raise UserError(f"{path}: damaged (no key {missing[0]!r}); delete it and run `{made_by}`")
+    return value
+
+
 def digest(report: Mapping[str, Any]) -> str:
     """SHA-256 of a report without its own ``sha256``, in a fixed spelling."""
     rest = {key: value for key, value in report.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(artifacts.rounded(rest), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(rounded(rest), sort_keys=True).encode()).hexdigest()
 
 
 def dump(report: Report, path: Path, beside: Mapping[str, Path] | None = None) -> None:
-    """Write a report sealed; ``beside`` are further outputs by their final names, where they lie now."""
-    sealed = report | {"outputs": {name: artifacts.sha256(file) for name, file in (beside or {}).items()}}
-    artifacts.dump_json(sealed | {"sha256": digest(sealed)}, path)
+    """Write a report with its checksums; ``beside`` are further outputs by their final names, where they lie now."""
+    complete = report | {"outputs": {name: sha256(file) for name, file in (beside or {}).items()}}
+    dump_json(complete | {"sha256": digest(complete)}, path)
 
 
 def sign(table: pd.DataFrame) -> pd.DataFrame:
@@ -50,12 +94,12 @@ def rows_digest(table: pd.DataFrame) -> str:
 
 
 def load(path: Path, made_by: str, *keys: str) -> Report:
-    """Read a sealed report that has at least ``keys``.
+    """Read a report with its checksums that has at least ``keys``.
 
     Raises:
         UserError: it is missing, damaged or altered; says which command makes it.
     """
-    report = artifacts.load_json(path, made_by, "sha256", "inputs", "outputs", *keys)
+    report = load_json(path, made_by, "sha256", "inputs", "outputs", *keys)
     whole = all(isinstance(report[key], dict) for key in ("inputs", "outputs"))
     try:
         whole = whole and report["sha256"] == digest(report)
@@ -74,7 +118,7 @@ def check_beside(report: Report, path: Path, made_by: str, *names: str) -> None:
     """
     for name in names:
         file = artifacts.require(path.with_name(name), made_by)
-        if report["outputs"].get(name) != artifacts.sha256(file):
+        if report["outputs"].get(name) != sha256(file):
             raise UserError(f"{file}: damaged (not what {path.name} was written with); delete it and run `{made_by}`")
 
 

@@ -1,5 +1,7 @@
 """The one exception that users cause and may see."""
 
+from difflib import get_close_matches
+
 
 class UserError(Exception):
     """Something the user can mend. The message is one line that names the key or file and the fix.
@@ -25,7 +27,5 @@ def reason(error: BaseException) -> str:
 
 def choose(word: str, known: list[str]) -> str:
     """Say what could have been meant by ``word``: the nearest of ``known``, or all of them."""
-    from difflib import get_close_matches
-
     near = get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"

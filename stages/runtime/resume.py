@@ -1,6 +1,6 @@
 """Where a stage stands, so that a killed one goes on from there and ends with the same bytes.
 
-Training keeps the weights, the optimiser's state, the epoch, its next batch and what it logged so far, the step, HM's
+Training keeps the weights, the optimizer's state, the epoch, its next batch and what it logged so far, the step, HM's
 previous loss and the history; an attack keeps the results of the queries it is through with. No state of a random
 generator is kept: every draw, the sampler's too, comes from a generator named by (seed, epoch, step) or by the query,
 and the phase of CAP and ANP follows from the step.
@@ -9,6 +9,7 @@ and the phase of CAP and ANP follows from the step.
 import hashlib
 import io
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,17 +18,20 @@ from typing import Any
 
 import torch
 
-from stages.runtime import artifacts, cli
+from stages.runtime import artifacts, checksums
+from stages.runtime.processes import first_process
+from stages.runtime.termination import Terminated, postponed_termination
 
 STAGES = Path(__file__).parents[1]
 State = Mapping[str, Any]
+log = logging.getLogger(__name__)
 
 
 def identity(stage: str, **facts: object) -> str:
     """SHA-256 of what a run of ``stage`` is made of: ``facts`` (parameters and data), the code, torch's version."""
     rooms = ("core", "data", "models", "runtime")
     code = [path for room in rooms for path in (STAGES / room).rglob("*.py")] + [STAGES / f"{stage}.py"]
-    hashes = {path.relative_to(STAGES).as_posix(): artifacts.sha256(path) for path in sorted(code)}
+    hashes = {path.relative_to(STAGES).as_posix(): checksums.sha256(path) for path in sorted(code)}
     text = json.dumps([facts, hashes, torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -49,7 +53,7 @@ def load(path: Path, own: str, *keys: str) -> State | None:
     aside = path.with_name(f"{path.stem}.aside.pt")
     path.replace(aside)
     why = "is of other parameters, data or code" if whole else "is damaged"
-    cli.log.warning("%s %s; set aside as %s, this run starts anew", path, why, aside)
+    log.warning("%s %s; set aside as %s, this run starts anew", path, why, aside)
     return None
 
 
@@ -60,17 +64,17 @@ def keeping(path: Path, own: str, minutes: float) -> Iterator[Callable[[Callable
     Every so many minutes (always, at 0) it writes what ``state()`` gives, whole or not at all. When SIGTERM came it
     does so too, and ends the block.
     """
-    with cli.postponed_termination() as asked:
+    with postponed_termination() as asked:
         last = time.monotonic()
 
         def keep(state: Callable[[], State]) -> None:
             nonlocal last
             if asked() or time.monotonic() - last >= 60 * minutes:
-                if cli.first_process():
+                if first_process():
                     save(path, {"identity": own, **state()})
                 last = time.monotonic()
             if asked():
-                raise cli.Terminated
+                raise Terminated
 
         yield keep
 

@@ -21,7 +21,7 @@ from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
 from stages.core.seeding import generator
 from stages.core.training import TrainConfig, train
-from stages.runtime import cli, params
+from stages.runtime import device, params
 from stages.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def test_stages_move_everything_there_and_results_back(tiny, monkeypatch):
     monkeypatch.chdir(tiny.folder)
     here = stages(tiny)
     with Pretend():
-        monkeypatch.setattr(cli, "device", lambda name, dataset: PLACE)
+        monkeypatch.setattr(device, "choose", lambda name, dataset: PLACE)
         there = stages(tiny)
     assert sorted(here) == sorted(there)
     assert [name for name in here if here[name] != there[name]] == []
@@ -146,8 +146,8 @@ def test_a_gpu_that_is_not_there_is_said_in_one_line(tiny, monkeypatch):
 def test_each_process_of_a_machine_takes_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert cli.device("cuda", "cub") == torch.device("cuda", 1)
-    assert cli.device("cpu", "cub") == CPU
+    assert device.choose("cuda", "cub") == torch.device("cuda", 1)
+    assert device.choose("cpu", "cub") == CPU
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UserError, match="asks for cuda device 2, but torch finds 2 on this machine; write cpu"):
-        cli.device("cuda", "cub")
+        device.choose("cuda", "cub")

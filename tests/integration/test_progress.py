@@ -5,16 +5,16 @@ import os
 import subprocess
 import sys
 
-from stages.runtime import cli
+from stages.runtime import progress as bars
 from workflow import progress
 
 
 def test_a_job_says_how_far_it_is_and_takes_it_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr(cli.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(bars.time, "monotonic", lambda: float(next(clock)))
     seen = []
-    for _ in cli.progress(range(4), total=4, label="train digits act 0"):
+    for _ in bars.progress(range(4), total=4, label="train digits act 0"):
         seen += progress.states()
         assert [path.name for path in (tmp_path / "logs/progress").iterdir()] == ["train-digits-act-0.json"]
     assert [(state.label, state.done, state.total) for state in seen] == [
@@ -26,7 +26,7 @@ def test_a_job_says_how_far_it_is_and_takes_it_back(tmp_path, monkeypatch):
 
 def test_what_a_failed_job_said_goes_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    job = cli.progress(iter([1, 2]), total=2, label="train digits act 0")
+    job = bars.progress(iter([1, 2]), total=2, label="train digits act 0")
     next(job)
     assert len(progress.states()) == 1
     job.close()

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages.data.annotations import Item, open_image
-from stages.data.splits import read_array, read_manifest, read_pixels
+from stages.data.decoding import decode
+from stages.data.splits import read_manifest, read_pixels
 from stages.models import checkpoints
-from stages.prepare import decode
 from stages.runtime import checksums
+from stages.runtime.arrays import read_array
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow warns of damaged headers that it goes on with
 

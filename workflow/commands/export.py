@@ -10,7 +10,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from stages.runtime import artifacts, cli
+from stages.runtime import artifacts, checksums, cli
 from stages.runtime import params as parameters
 
 LICENSES = {
@@ -97,7 +97,7 @@ def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model
         attacked="" if queries == "all" else f", {queries} of them attacked",
         eps=data["eps"],
         table="\n".join(lines) if found else "Not run: reports/scores.csv has nothing of this model.",
-        sha256=artifacts.sha256(model),
+        sha256=checksums.sha256(model),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from stages.runtime import artifacts, cli, params
+from stages.runtime import artifacts, checksums, cli, params, threads
 from stages.runtime.errors import UserError, choose
 
 
@@ -24,7 +24,7 @@ def run(name: str) -> str:
         return cell(loaded, name)
     if name not in loaded["tables"]:
         raise UserError(f"{params.FILE}: tables: no block named {name!r}; {choose(name, list(loaded['tables']))}")
-    cli.limit_threads(1)
+    threads.limit(1)
     from stages.reporting import published, results, tables
     from stages.reporting.rows import table_rows
 
@@ -46,7 +46,7 @@ def cell(loaded: params.Params, name: str) -> str:
     """One line for each figure of a cell: its name, the value, and for attacks the one before."""
     dataset, defense, seed, attack = cli.cell(name, loaded)
     path = artifacts.result_dir(dataset, defense, seed) / f"{attack}.json"
-    metrics = artifacts.load_json(path, f"snakemake --cores 8 {path}", "metrics")["metrics"]
+    metrics = checksums.load_json(path, f"snakemake --cores 8 {path}", "metrics")["metrics"]
     lines = []
     for metric, value in sorted(metrics.items()):
         values = value if isinstance(value, dict) else {"after": value}

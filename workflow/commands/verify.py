@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.runtime import params as parameters
-from stages.runtime.artifacts import sha256, writing
+from stages.runtime.artifacts import writing
+from stages.runtime.checksums import sha256
 from stages.runtime.errors import UserError
 from workflow.commands.plan import refusal
 

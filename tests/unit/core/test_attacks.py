@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.attack import summary
 from stages.core.attacking import run
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.models import Backbone, Embedder
 from stages.core.seeding import generator
+from stages.models.attacking import summary
 
 EPS = 0.1
 NAMES = list(ATTACKS)

@@ -27,7 +27,7 @@ from stages.core.losses import (
     softmax_weighted,
     triplet,
 )
-from stages.core.scores import ers, normalised
+from stages.core.scores import ers, normalized
 
 DATA = Path(__file__).parents[2] / "data"
 INNER = json.loads((DATA / "golden_inner.json").read_text())
@@ -275,4 +275,4 @@ def test_ers_of_given_sub_scores(row):
     names |= {"esd": "es_d", "esr": "es_r", "ltm": "ltm", "gtm": "gtm", "gtt": "gtt"}
     raw = {names[key]: value for key, value in row["raw"].items()}
     assert ers(raw) == pytest.approx(row["ers"], abs=1e-4)
-    assert list(normalised(raw).values()) == pytest.approx(row["normalised"], abs=1e-4)
+    assert list(normalized(raw).values()) == pytest.approx(row["normalised"], abs=1e-4)

@@ -44,6 +44,29 @@ def test_metrics_by_loop(seed, own):
             assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_as_pytorch_metric_learning_has_them(seed):
+    """An independent implementation, on random embeddings; its k-means is FAISS's too, with FAISS's default seed."""
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(6, (90,), generator=draw)
+    points = torch.nn.functional.normalize(
+        torch.randn(6, 8, generator=draw)[labels] + torch.randn(90, 8, generator=draw)
+    )
+    calculator = AccuracyCalculator(
+        include=("precision_at_1", "mean_average_precision_at_r", "mean_average_precision", "NMI"),
+        k=len(labels) - 1,
+        device=torch.device("cpu"),
+    )
+    theirs = calculator.get_accuracy(points, labels)
+    ours, _ = metrics.retrieval(points, labels)
+    assert ours["recall_at_1"].mean().item() == pytest.approx(theirs["precision_at_1"])
+    assert ours["map_at_r"].mean().item() == pytest.approx(theirs["mean_average_precision_at_r"], rel=1e-6)
+    assert ours["map"].mean().item() == pytest.approx(theirs["mean_average_precision"], rel=1e-6)
+    assert metrics.nmi(points, labels, seed=1234) == pytest.approx(theirs["NMI"])
+
+
 def test_nmi_is_one_for_separate_classes_and_small_for_noise():
     labels = torch.arange(4).repeat_interleave(20)
     draw = torch.Generator().manual_seed(0)

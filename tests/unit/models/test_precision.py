@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from stages.core.models import BACKBONES, Embedder
+from stages.runtime.device import in_precision
 from stages.runtime.errors import UserError
-from stages.runtime.precision import in_precision
 
 CPU = torch.device("cpu")
 

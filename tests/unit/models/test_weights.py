@@ -11,7 +11,7 @@ from torch import nn
 
 from stages.core.models import BACKBONES, Backbone, Weights
 from stages.models import weights
-from stages.runtime import artifacts
+from stages.runtime import checksums
 from stages.runtime.errors import UserError
 
 
@@ -48,7 +48,7 @@ def place(folder, monkeypatch):
             save_file(content, path)
         else:
             torch.save(content, path)
-        described = Weights(path.name, "https://example.org/tiny", artifacts.sha256(path), "3", "tiny_weights")
+        described = Weights(path.name, "https://example.org/tiny", checksums.sha256(path), "3", "tiny_weights")
         monkeypatch.setitem(BACKBONES, "tiny", Backbone(tiny, (0.0,), (1.0,), described))
         importlib.invalidate_caches()
         return path
@@ -171,7 +171,7 @@ def test_a_missing_file_is_named(place):
 def test_an_altered_file_is_named_even_if_it_would_load(place):
     path = place(pretrained())
     torch.save(changed(**{"0.bias": torch.zeros(4)}), path)
-    check_message("data/weights/tiny.pth: wrong checksum (sha256 ", artifacts.sha256(path), "delete it and ")
+    check_message("data/weights/tiny.pth: wrong checksum (sha256 ", checksums.sha256(path), "delete it and ")
 
 
 def test_a_backbone_without_weights_is_named():

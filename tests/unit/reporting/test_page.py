@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import report
 from stages.core.scores import SUB_SCORES
-from stages.reporting import figures, page, published
+from stages.reporting import figures, outputs, page, published
 from stages.reporting.results import Model, estimated, lead
 from stages.reporting.rows import table_rows
 from stages.reporting.verdicts import tally
@@ -145,7 +144,7 @@ def test_a_history_without_epochs_is_no_curve(tmp_path):
 
 
 def test_a_defense_has_one_name_and_one_place_in_every_figure():
-    labels = report.labels_of(LOADED)
+    labels = outputs.labels_of(LOADED)
     assert list(labels)[:3] == ["vanilla", "est", "act"]
     assert set(labels) == set(LOADED["defenses"])
     assert (labels["hm"], labels["cap_only"]) == ("HM[S,LGA]", "CAP only")

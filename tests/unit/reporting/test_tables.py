@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.core.stats import Estimate, Interval
-from stages.reporting import published, results, tables
+from stages.reporting import published, results, scoring, tables
 from stages.reporting.results import Model
 from stages.reporting.rows import table_rows
 from stages.reporting.tables import Row
@@ -100,10 +100,10 @@ def test_marks():
     [({"improved": 0.4}, "only 40 %"), ({"stuck": 0.2}, "20 % of queries"), ({"largest_change": 0.0}, "no image was")],
 )
 def test_attacks_that_look_broken_are_reported(checks, reason):
-    (failed,) = results.failed_checks("digits", "act", 0, model(**checks))
-    assert failed.attack == "es"
+    (failed,) = results.failed_checks({"digits": {"act": [model(**checks)]}})
+    assert failed[:4] == ("digits", "act", 0, "es")
     assert reason in failed.reason
-    assert results.failed_checks("digits", "act", 0, model()) == []
+    assert results.failed_checks({"digits": {"act": [model()]}}) == []
 
 
 def test_scores_follow_from_per_query_values():
@@ -111,30 +111,30 @@ def test_scores_follow_from_per_query_values():
     from stages.core.scores import SUB_SCORES, ars_reconstructed, ers
 
     draw = np.random.default_rng(0)
-    ranks = [f"{name}_ties_half" for name in results.RANKED]
+    ranks = [f"{name}_ties_half" for name in scoring.RANKED]
     after = pd.DataFrame({name: draw.random(40) for name in (*SUB_SCORES, *ranks)})
     before = pd.DataFrame({name: draw.random(40) for name in (*SUB_SCORES, *ranks)})
-    scored = results.scored(results.column_means(after), results.column_means(before), 1.0, False)
+    scored = scoring.scored(scoring.column_means(after), scoring.column_means(before), 1.0, False)
     assert scored["ers"] == pytest.approx(np.mean([ers(after.iloc[i].to_dict()) for i in range(40)]))
     assert "ers_exact" not in scored
-    draws = results.scored(results.column_draws(after, 3), results.column_draws(before, 3), 1.0, False)
+    draws = scoring.scored(scoring.column_draws(after, 3), scoring.column_draws(before, 3), 1.0, False)
     assert draws["ers"].shape == draws["ars_reconstructed"].shape == (2000,)
     half_after, half_before = (
-        results.column_means(frame) | {name: frame[f"{name}_ties_half"].mean() for name in results.RANKED}
+        scoring.column_means(frame) | {name: frame[f"{name}_ties_half"].mean() for name in scoring.RANKED}
         for frame in (after, before)
     )
     expected = ars_reconstructed(half_after, half_before, spread=1.0, collapsed=False)
     assert scored["ars_reconstructed"] == pytest.approx(expected)  # ranks count ties as half
-    collapsed = results.scored(results.column_means(after), results.column_means(before), 1.0, True)
+    collapsed = scoring.scored(scoring.column_means(after), scoring.column_means(before), 1.0, True)
     assert collapsed["ars_reconstructed"] == 0
     assert draws["ers"].mean() == pytest.approx(scored["ers"], abs=0.01)
 
 
 def test_only_the_nine_standard_blocks_give_plain_metric_names():
-    assert results.metric_name("es_d", "es") == "es_d"
-    assert results.metric_name("ca_plus_ties_half", "ca_plus") == "ca_plus_ties_half"
-    assert results.metric_name("ca_plus", "ca") == "ca_plus:ca"
-    assert results.metric_name("gtm", "gtm_exact") == "gtm:gtm_exact"
+    assert scoring.metric_name("es_d", "es") == "es_d"
+    assert scoring.metric_name("ca_plus_ties_half", "ca_plus") == "ca_plus_ties_half"
+    assert scoring.metric_name("ca_plus", "ca") == "ca_plus:ca"
+    assert scoring.metric_name("gtm", "gtm_exact") == "gtm:gtm_exact"
     assert tables.column("ca_plus:ca_plus_fine").heading == "CA+ (fine)"
 
 
@@ -161,7 +161,7 @@ def test_exact_ers_takes_the_exact_readings():
     from stages.core.scores import SUB_SCORES
 
     plain = dict.fromkeys(SUB_SCORES, 10.0) | {"es_d": 1.0, "tma": 0.5}
-    halves = {f"{name}_ties_half": 10.0 for name in results.RANKED}
+    halves = {f"{name}_ties_half": 10.0 for name in scoring.RANKED}
     exact = {"es_d:es_exact": 1.2, "es_r:es_exact": 5.0, "ltm:ltm_exact": 20.0, "gtm:gtm_exact": 30.0}
-    scored = results.scored(plain | halves | exact, plain | halves, 1.0, False)
+    scored = scoring.scored(plain | halves | exact, plain | halves, 1.0, False)
     assert scored["ers_exact"] - scored["ers"] == pytest.approx((-10 - 5 + 10 + 20) / 10)

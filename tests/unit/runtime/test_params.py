@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from stages.runtime import artifacts, params
+from stages.runtime import checksums, params
 from stages.runtime.errors import UserError
 
 ROOT_PARAMS = params.load()
@@ -234,7 +234,7 @@ def test_json_of_another_shape_is_named(tmp_path, content):
     path = tmp_path / "benign.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"benign\.json: (damaged|not valid JSON).*run `python -m stages\.evaluate`"):
-        artifacts.load_json(path, "python -m stages.evaluate", "metrics")
+        checksums.load_json(path, "python -m stages.evaluate", "metrics")
 
 
 def test_stages_run_without_git(project, monkeypatch):

@@ -1,0 +1,209 @@
+"""Scores, tables, comparison and the page, from exactly the configured matrix."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.core.scores import ATTACK_OF
+from stages.reporting import figures, page, published, results, tables
+from stages.reporting.results import Model
+from stages.reporting.rows import table_rows
+from stages.runtime import artifacts, checksums
+from stages.runtime import params as parameters
+from stages.runtime.errors import UserError
+from stages.runtime.params import Params
+
+log = logging.getLogger(__name__)
+SCORE = ["dataset", "defense", "seed", "metric", "value"]
+HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # metrics.json, for `dvc metrics`
+
+Models = dict[str, dict[str, list[Model]]]  # by dataset and defense, one per seed
+
+
+def write(params: Params) -> list[Path]:
+    """Write reports/scores.csv, headline.csv, comparison.csv, metrics.json, index.html, tables/ and figures/.
+
+    Raises:
+        UserError: nothing of the run is there, or a file of it is damaged.
+    """
+    models = results.read_models(params["run"])
+    count = sum(len(found) for by_defense in models.values() for found in by_defense.values())
+    if not count:
+        words = " ".join(str(params["run"][kind][0]) for kind in ("datasets", "defenses", "seeds"))
+        raise UserError(
+            f"{artifacts.RESULTS}: nothing of the run is there; run `snakemake --cores 8` or, for one model, "
+            f"`python -m stages.evaluate {words}` first"
+        )
+    log.info("read %d models", count)
+    failed, collapsed = results.failed_checks(models), results.collapses(models)
+    reports = artifacts.REPORTS
+    files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
+    with (
+        artifacts.writing(*files) as (scores_path, headline_path, comparison_path, metrics_path, page_path),
+        artifacts.replacing(reports / "tables") as table_folder,
+        artifacts.replacing(reports / "figures") as figure_folder,
+    ):
+        sections, comparison = write_tables(params, models, table_folder)
+        drawn = draw(params, models, sections, figure_folder)
+        scores = score_rows(models)
+        write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
+        write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
+        write_csv(wide(scores), headline_path)
+        checksums.dump_json(headline(scores), metrics_path)
+        shown = page.drawings(figure_folder, drawn, params)
+        page_path.write_text(html(params, models, sections, figures=shown, failed_checks=failed, collapsed=collapsed))
+    for check in failed:
+        log.info("look at %s %s %s %s: %s", *check)
+    for model in collapsed:
+        log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)
+    return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
+
+
+def html(params: Params, models: Models, sections: list[dict[str, Any]], **content: object) -> str:
+    """The page."""
+    run = params["run"]
+    first = [part for part in sections if part["name"] == next(iter(params["tables"]))]
+    return page.render(
+        run=run,
+        sections=sections,
+        first=first,
+        standings=[page.standing(part, models.get(part["dataset"], {})) for part in first],
+        galleries=page.pictures(run["datasets"]),
+        provenance=page.provenance(models, params),
+        blocks=blocks(params),
+        labels=labels_of(params),
+        absent=absent(params, models),
+        **content,
+    )
+
+
+def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write every table as csv, md and tex; what the page needs of each, and the rows of comparison.csv."""
+    sections, comparison, printed = [], [], published.read()
+    for name, block in params["tables"].items():
+        columns, intervals = block["columns"], block["intervals"]
+        by_dataset = {
+            dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
+            for dataset in datasets_of(block, params["run"]["datasets"])
+        }
+        cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
+        write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
+        if "published" in block:
+            extra = {"table": name, "tolerance_percent": block["tolerance"]}
+            comparison += [extra | cell for cell in cells]
+        ran = [(f"{block['title']}: {data}{sample(models[data])}", by_dataset[data]) for data in models]
+        for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
+            shown = [write(heading, rows, columns, intervals) for heading, rows in ran]
+            (folder / f"{name}.{suffix}").write_text("\n".join(shown))
+        for dataset, rows in by_dataset.items():
+            sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
+    return sections, comparison
+
+
+def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder: Path) -> list[str]:
+    """Draw every figure into a folder; the names of those that show something."""
+
+    def strength(block: str, data: str, key: str) -> float:
+        found = parameters.attack(params, ATTACK_OF.get(block, block), data)
+        return found["steps"] if key == "steps" else found.get("eps_scale", 1) * parameters.dataset(params, data)["eps"]
+
+    labels = labels_of(params)
+    name = next((part["name"] for part in sections), "")
+    panels = {part["dataset"]: part["rows"] for part in sections if part["name"] == name}
+    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels, labels, params["run"]["datasets"])}
+    for data, found in models.items():
+        for kind, write in (
+            ("sub_scores", figures.sub_scores),
+            ("history", figures.history),
+            ("readings", figures.readings),
+        ):
+            shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
+        for table, block in params["tables"].items():
+            if "sweep" in block:
+                x = partial(strength, data=data, key=block["sweep"])
+                path = folder / f"sweep_{table}_{data}"
+                shown[path.name] = figures.sweep(path, found, labels, block, x)
+    return [name for name in artifacts.figure_names(params) if shown[name]]
+
+
+def labels_of(params: Params) -> dict[str, str]:
+    """What each defense is called: as in the first table that has it, else by its block's name.
+
+    Their order, that of the tables and then of the blocks, gives each defense its colour and marker in the figures.
+    """
+    labels: dict[str, str] = {}
+    for block in params["tables"].values():
+        labels |= {name: row["label"] for name, row in block["rows"].items() if name not in labels}
+    return labels | {name: name for name in params["defenses"] if name not in labels}
+
+
+def blocks(params: Params) -> dict[str, str]:
+    """The blocks of params.yaml that the run used, as text."""
+    run = params["run"]
+    used = {kind: {name: params[kind][name] for name in run[kind]} for kind in ("datasets", "defenses", "attacks")}
+    return {"run": parameters.text(run)} | {kind: parameters.text(found) for kind, found in used.items()}
+
+
+def absent(params: Params, models: Models) -> list[str]:
+    """Words of the configured jobs whose results are not there."""
+    run, missing = params["run"], []
+    for dataset, by_defense in models.items():
+        for defense, found in by_defense.items():
+            there = {model.seed: model.sources for model in found}
+            for seed in run["seeds"]:
+                words = f"{dataset} {defense} {seed}"
+                if seed not in there:
+                    missing.append(words)
+                else:
+                    missing += [f"{words} {attack}" for attack in run["attacks"] if attack not in there[seed]]
+    return missing
+
+
+def sample(models: Mapping[str, list[Model]]) -> str:
+    """Words for a heading where not every test image was attacked; the same images were, for every model."""
+    first = next((model for found in models.values() for model in found), None)
+    if first is None or first.attacked == first.queries:
+        return ""
+    return f" (attacks on {first.attacked} of {first.queries} test images)"
+
+
+def datasets_of(block: Mapping[str, Any], run: list[str]) -> list[str]:
+    """Datasets of a table: those of the run, then those with published values that did not run."""
+    published = block.get("published", {}).get("datasets", {})
+    return [*run, *(dataset for dataset in published if dataset not in run)]
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table with a fixed float format and line ending."""
+    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def score_rows(models: Models) -> list[dict[str, Any]]:
+    """scores.csv: one row per dataset, defense, seed and metric."""
+    return [
+        {"dataset": dataset, "defense": defense, "seed": model.seed, "metric": metric, "value": value}
+        for dataset, by_defense in models.items()
+        for defense, found in by_defense.items()
+        for model in found
+        for metric, value in sorted(model.values.items())
+    ]
+
+
+def wide(scores: list[dict[str, Any]]) -> pd.DataFrame:
+    """headline.csv: the headline metrics with one row per model, for plots."""
+    chosen = pd.DataFrame([score for score in scores if score["metric"] in HEADLINE], columns=SCORE)
+    return chosen.pivot(index=["dataset", "defense", "seed"], columns="metric", values="value").reset_index()
+
+
+def headline(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """The headline metrics as nested mappings: dataset, defense, seed, metric."""
+    nested: dict[str, Any] = {}
+    for score in scores:
+        if score["metric"] in HEADLINE:
+            by_seed = nested.setdefault(score["dataset"], {}).setdefault(score["defense"], {})
+            by_seed.setdefault(str(score["seed"]), {})[score["metric"]] = score["value"]
+    return nested

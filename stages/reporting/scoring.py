@@ -1,0 +1,71 @@
+"""What follows from per-query values: means, scores, and the same over resampled queries."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.core.metrics import collapse
+from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Value, ars_reconstructed, ers
+from stages.core.seeding import seed_of
+from stages.core.stats import resampled_means
+
+RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
+# The sub-scores whose exact variant differs from the reference variant, and where it comes from.
+EXACT = {"es_d": "es_d:es_exact", "es_r": "es_r:es_exact", "ltm": "ltm:ltm_exact", "gtm": "gtm:gtm_exact"}
+
+
+class Queries(NamedTuple):
+    """Per-query values by metric: benign ones of all queries, and those of the attacked queries before and after."""
+
+    benign: pd.DataFrame
+    before: pd.DataFrame
+    after: pd.DataFrame
+
+
+def metric_name(metric: str, attack: str) -> str:
+    """Name of an attack's metric in scores.csv: plain for the nine standard blocks, ``metric:block`` for others."""
+    return metric if attack in STANDARD_ATTACKS else f"{metric}:{attack}"
+
+
+def scores(benign: Mapping[str, float], queries: Queries, dataset: str) -> tuple[dict[str, float], dict[str, Value]]:
+    """All values of a model by metric, and the same over resampled queries (R,) for what is made of query means.
+
+    ``benign`` are the values of ``benign.json``, in percent. One seed for all models of a ``dataset``: every value sees
+    the same resampled queries.
+    """
+    spread = benign["spread"]
+    collapsed = bool(collapse(benign["recall_at_1"], benign["chance"], spread))
+    values = dict(benign) | scored(column_means(queries.after), column_means(queries.before), spread, collapsed)
+    same = seed_of("bootstrap", dataset)
+    draws = scored(column_draws(queries.after, same), column_draws(queries.before, same), spread, collapsed)
+    draws |= column_draws(queries.benign, same)
+    return values | {"collapsed": float(collapsed)}, draws
+
+
+def column_means(frame: pd.DataFrame) -> dict[str, Value]:
+    """Mean of each column."""
+    return {str(name): float(frame[name].mean()) for name in frame}
+
+
+def column_draws(frame: pd.DataFrame, seed: int) -> dict[str, Value]:
+    """Means of each column over resampled rows, (R,)."""
+    if frame.empty:
+        return {}
+    means = resampled_means(frame.to_numpy(dtype=np.float64), seed=seed)
+    return {str(name): means[:, position] for position, name in enumerate(frame)}
+
+
+def scored(after: dict[str, Value], before: dict[str, Value], spread: float, collapsed: bool) -> dict[str, Value]:
+    """``after`` with the scores that can be computed from it; values are numbers, or arrays of resampled means."""
+    if not all(name in after for name in SUB_SCORES):
+        return after
+    found = {"ers": ers(after)}
+    if all(name in after for name in EXACT.values()):
+        found["ers_exact"] = ers(after | {plain: after[exact] for plain, exact in EXACT.items()})
+    half_after, half_before = (
+        values | {name: values[f"{name}_ties_half"] for name in RANKED} for values in (after, before)
+    )
+    found["ars_reconstructed"] = ars_reconstructed(half_after, half_before, spread=spread, collapsed=collapsed)
+    return after | found
