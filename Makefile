@@ -73,7 +73,7 @@ rulegraph: $(STAMP)  ## redraw the picture of the graph in the README; needs gra
 
 lint: $(STAMP)  ## ruff, mypy, snakefmt and YAML syntax
 	$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
-	$(RUN) snakefmt --check --quiet Snakefile workflow/rules && $(RUN) check-yaml --allow-multiple-documents $$(git ls-files '*.yaml' '*.yml')
+	$(RUN) snakefmt --check Snakefile workflow/rules && $(RUN) check-yaml --allow-multiple-documents $$(git ls-files '*.yaml' '*.yml')
 
 docs: $(STAMP)  ## the documentation site, into site/; a broken link or a page that no menu names fails
 	$(RUN) mkdocs build --strict --quiet

@@ -15,9 +15,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from stages.runtime import artifacts
+from stages.runtime import artifacts, checksums
 from stages.runtime import params as parameters
-from stages.runtime.checksums import sha256
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from workflow import code
@@ -157,7 +156,7 @@ def strings(value: Any) -> Iterator[str]:
 def hash_of_files(root: Path, *patterns: str) -> str:
     """SHA-256 over names and contents of the files that match."""
     found = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
-    whole = "".join(f"{path.relative_to(root).as_posix()} {sha256(path)}\n" for path in found)
+    whole = "".join(f"{path.relative_to(root).as_posix()} {checksums.sha256(path)}\n" for path in found)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 

@@ -29,7 +29,7 @@ T = TypeVar("T")
 def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     """Pass ``items`` through, with a bar and the remaining time on a terminal.
 
-    How far it is also stands in logs/progress/ while it lasts, for `workflow/progress.py`, since the terminal of a job
+    How far it is also stands in logs/progress/ while it lasts, for `workflow.progress`, since the terminal of a job
     that Snakemake started is a log file.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -2,31 +2,17 @@
 
 import re
 import subprocess
-import tomllib
-from fnmatch import fnmatch
 from pathlib import Path
 from shutil import which
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def tracked(*folders):
     told = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
     return [name for name in told.stdout.splitlines() if (ROOT / name).exists()]
-
-
-def test_whatever_lies_in_a_package_is_installed_with_it():
-    """Otherwise it works in a clone, and not from a wheel."""
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]
-    for package in ("stages", "workflow"):
-        for name in tracked(package):
-            inside = name.removeprefix(f"{package}/")
-            assert name.endswith(".py") or any(
-                fnmatch(inside, pattern.replace("**/", "*")) for pattern in patterns[package]
-            ), name
 
 
 def test_hooks_before_a_commit_are_tools_of_the_environment():

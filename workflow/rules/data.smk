@@ -8,18 +8,18 @@ rule prepare:
     output:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
-    params:
-        recipe=recipe("prepare"),
-        originals=contents_of_originals,
-    threads: 8
-    resources:
-        **asks("prepare"),
     log:
         "logs/prepare/{dataset}.log",
     benchmark:
         "logs/benchmarks/prepare/{dataset}.tsv"
     conda:
         "../envs/data.yaml"
+    threads: 8
+    resources:
+        **asks("prepare"),
+    params:
+        recipe=recipe("prepare"),
+        originals=contents_of_originals,
     shell:
         logged("python -m stages.prepare {wildcards.dataset}")
 
@@ -31,15 +31,15 @@ rule validate:
         manifest="data/{dataset}/manifest.parquet",
     output:
         "data/{dataset}/validation.json",
-    params:
-        recipe=recipe("validate"),
-    resources:
-        **asks("validate"),
     log:
         "logs/validate/{dataset}.log",
     benchmark:
         "logs/benchmarks/validate/{dataset}.tsv"
     conda:
         "../envs/data.yaml"
+    resources:
+        **asks("validate"),
+    params:
+        recipe=recipe("validate"),
     shell:
         logged("python -m stages.validate {wildcards.dataset}")

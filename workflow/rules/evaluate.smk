@@ -12,17 +12,17 @@ rule evaluate:
         benign="results/{dataset}/{defense}/{seed}/benign.json",
         queries="results/{dataset}/{defense}/{seed}/benign.parquet",
         gallery="results/{dataset}/{defense}/{seed}/gallery.npy",
-    params:
-        recipe=recipe("evaluate"),
-    threads: threads
-    resources:
-        **asks("evaluate"),
     log:
         "logs/evaluate/{dataset}-{defense}-{seed}.log",
     benchmark:
         "logs/benchmarks/evaluate/{dataset}-{defense}-{seed}.tsv"
     conda:
         "../envs/model.yaml"
+    threads: threads
+    resources:
+        **asks("evaluate"),
+    params:
+        recipe=recipe("evaluate"),
     shell:
         logged("python -m stages.evaluate {wildcards.dataset} {wildcards.defense} {wildcards.seed}")
 
@@ -40,16 +40,16 @@ rule attack:
         result="results/{dataset}/{defense}/{seed}/{attack}.json",
         queries="results/{dataset}/{defense}/{seed}/{attack}.parquet",
         examples="results/{dataset}/{defense}/{seed}/{attack}_examples.npy",
-    params:
-        recipe=recipe("attack"),
-    threads: threads
-    resources:
-        **asks("attack"),
     log:
         "logs/attack/{dataset}-{defense}-{seed}-{attack}.log",
     benchmark:
         "logs/benchmarks/attack/{dataset}-{defense}-{seed}-{attack}.tsv"
     conda:
         "../envs/model.yaml"
+    threads: threads
+    resources:
+        **asks("attack"),
+    params:
+        recipe=recipe("attack"),
     shell:
         logged("python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack}")

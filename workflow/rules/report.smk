@@ -10,20 +10,23 @@ rule visualize:
         models=of_dataset("models", ["model.safetensors"]),
         results=of_dataset(
             "results",
-            ["gallery.npy", *(f"{attack}{end}" for attack in study["run"]["attacks"] for end in (".json", "_examples.npy"))],
+            [
+                "gallery.npy",
+                *(f"{attack}{end}" for attack in study["run"]["attacks"] for end in (".json", "_examples.npy")),
+            ],
         ),
     output:
         "reports/visualize/{dataset}.json",
-    params:
-        recipe=recipe("visualize"),
-    resources:
-        **asks("visualize"),
     log:
         "logs/visualize/{dataset}.log",
     benchmark:
         "logs/benchmarks/visualize/{dataset}.tsv"
     conda:
         "../envs/model.yaml"
+    resources:
+        **asks("visualize"),
+    params:
+        recipe=recipe("visualize"),
     shell:
         logged("python -m stages.visualize {wildcards.dataset}")
 
@@ -53,15 +56,15 @@ rule report:
             caption="../report/tables.rst",
             category="Tables",
         ),
-    params:
-        recipe=recipe("report"),
-    resources:
-        **asks("report"),
     log:
         "logs/report/all.log",
     benchmark:
         "logs/benchmarks/report/all.tsv"
     conda:
         "../envs/report.yaml"
+    resources:
+        **asks("report"),
+    params:
+        recipe=recipe("report"),
     shell:
         logged("python -m stages.report")

@@ -10,16 +10,16 @@ rule train:
     output:
         model="models/{dataset}/{defense}/{seed}/model.safetensors",
         history="models/{dataset}/{defense}/{seed}/history.csv",
-    params:
-        recipe=recipe("train"),
-    threads: threads
-    resources:
-        **asks("train"),
     log:
         "logs/train/{dataset}-{defense}-{seed}.log",
     benchmark:
         "logs/benchmarks/train/{dataset}-{defense}-{seed}.tsv"
     conda:
         "../envs/model.yaml"
+    threads: threads
+    resources:
+        **asks("train"),
+    params:
+        recipe=recipe("train"),
     shell:
         logged("python -m stages.train {wildcards.dataset} {wildcards.defense} {wildcards.seed}")
