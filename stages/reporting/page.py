@@ -107,8 +107,8 @@ def standing(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> d
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
     """The first row by a score and the second; ``sure`` where the interval of their difference is above zero."""
-    scored = [row for row in rows if row.cells.get(metric) is not None and row.mark != "collapsed"]
-    ranked = sorted(scored, key=lambda row: -row.cells[metric].mean)
+    means = {row.defense: cell.mean for row in rows if row.mark != "collapsed" and (cell := row.cells.get(metric))}
+    ranked = sorted((row for row in rows if row.defense in means), key=lambda row: -means[row.defense])
     if not ranked:
         return None
     first, *others = ranked

@@ -64,7 +64,9 @@ def test_an_override_changes_what_it_names(tmp_path, override, expected):
 
 
 def test_overrides_have_the_value_that_they_give(tmp_path):
-    loaded = overridden(tmp_path, "defenses.act.options.steps=2", "+datasets.cub.training.epochs=3", "run.datasets=[cub]")
+    loaded = overridden(
+        tmp_path, "defenses.act.options.steps=2", "+datasets.cub.training.epochs=3", "run.datasets=[cub]"
+    )
     assert params.defense(loaded, "act", "cub")["options"] == {"steps": 2, "alpha_over_eps": 0.125}
     assert params.dataset(loaded, "cub")["training"]["epochs"] == 3
     assert loaded["run"]["datasets"] == ["cub"]

@@ -1,6 +1,5 @@
 """Scores, intervals and verdicts against closed forms, loops and published numbers."""
 
-import csv
 from collections import defaultdict
 
 import numpy as np

@@ -64,7 +64,11 @@ def test_each_score_names_its_leader_and_shrunk_models_are_marked_in_both():
         ers, relative = found["leaders"]
         assert [leader["heading"] for leader in found["leaders"]] == ["ERS", "ARS (reconstructed)"]
         assert (ers["first"].label, ers["first"].mark, ers["second"].label) == ("TRIDE", mark, "Vanilla")
-        assert (relative["first"].label, relative["second"].label, relative["second"].mark) == ("Vanilla", "TRIDE", mark)
+        assert (relative["first"].label, relative["second"].label, relative["second"].mark) == (
+            "Vanilla",
+            "TRIDE",
+            mark,
+        )
         assert [row.label for row in found["marked"]] == ["TRIDE"] * bool(mark)
 
 

