@@ -108,8 +108,9 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
     """The first row by a score and the second; ``sure`` where the interval of their difference is above zero."""
-    scored = [(cell.mean, row) for row in rows if (cell := row.cells.get(metric)) and row.mark != "collapsed"]
-    if not scored:
+    means = {row.defense: cell.mean for row in rows if row.mark != "collapsed" and (cell := row.cells.get(metric))}
+    ranked = sorted((row for row in rows if row.defense in means), key=lambda row: -means[row.defense])
+    if not ranked:
         return None
     first, *others = (row for _, row in sorted(scored, key=lambda pair: -pair[0]))
     gap = lead(models[first.defense], models[others[0].defense], metric) if others else None

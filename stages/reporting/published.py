@@ -1,5 +1,7 @@
 """The published numbers: workflow/papers/<paper>/published.csv of every paper."""
 
+import csv
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,24 +18,40 @@ def read() -> pd.DataFrame:
     """All rows of all papers: source, dataset, backbone, loss, defense, metric, value, unit, where.
 
     Raises:
-        UserError: a file is not such a table, or a value that is compared is no number.
+        UserError: a file is not such a table, or a value that could be compared is no number.
     """
-    return pd.concat([_read(paper) for paper in sorted(path.parent.name for path in PAPERS.glob("*/published.csv"))])
+    papers = sorted(path.parent.name for path in PAPERS.glob("*/published.csv"))
+    return pd.concat([pd.DataFrame(columns=HEADER), *map(_read, papers)], ignore_index=True)
 
 
 def _read(paper: str) -> pd.DataFrame:
     file = f"workflow/papers/{paper}/published.csv"
+    rows = []
     try:
-        rows = pd.read_csv(PAPERS / paper / "published.csv", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        with (PAPERS / paper / "published.csv").open(encoding="utf-8", newline="") as content:
+            reader = csv.reader(content, strict=True)
+            header = next(reader, [])
+            for row in reader:
+                rows.append((reader.line_num, row))
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{file}: cannot be read ({reason(error)})") from None
-    if list(rows.columns) != HEADER:
-        raise UserError(f"{file}: the columns are {', '.join(map(str, rows.columns))}; write {', '.join(HEADER)}")
+    if header != HEADER:
+        raise UserError(f"{file}: the columns are {', '.join(header)}; write {', '.join(HEADER)}")
     shown = {column.published or column.heading for column in COLUMNS.values()}
-    numbers = pd.to_numeric(rows["value"], errors="coerce")
-    for place in rows.index[rows["metric"].isin(shown) & numbers.isna()]:
-        raise UserError(f"{file}: line {place + 2}: {rows['value'][place]!r} is no number; write one such as 53.9")
-    return rows
+    for line, row in rows:
+        if len(row) != len(HEADER):
+            raise UserError(f"{file}: line {line}: {len(row)} values, not {len(HEADER)}; put commas in quotes")
+        value = row[HEADER.index("value")]
+        if row[HEADER.index("metric")] in shown and not _is_number(value):
+            raise UserError(f"{file}: line {line}: {value!r} is no number; write one such as 53.9")
+    return pd.DataFrame([row for _, row in rows], columns=HEADER)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def of_table(rows: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:

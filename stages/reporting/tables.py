@@ -183,7 +183,7 @@ def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection
 
     The best value of a column is bold, by its direction, which an arrow shows; letters lead from columns to the notes.
     """
-    winners, below = {name: best(rows, name) for name in columns}, notes(columns, note)
+    winners, below = {name: best(rows, name) for name in columns}, notes(columns)
     letters = {note: rf"\textsuperscript{{{chr(ord('a') + place)}}}" for place, note in enumerate(below)}
     lines = [
         r"% needs \usepackage{booktabs, graphicx}",
@@ -209,5 +209,6 @@ def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection
             cells.append(value + (rf" {{\footnotesize [{rest}}}" if bracket else ""))
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
-    lines += [rf"\par\raggedright\scriptsize {letters[note]} {note.translate(_ESCAPES)}" for note in below]
+    under = [*([note] if note else []), *below]
+    lines += [rf"\par\raggedright\scriptsize {letters.get(one, '')} {one.translate(_ESCAPES)}" for one in under]
     return "\n".join([*lines, r"\end{table*}", ""])

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from stages.runtime import registries
-from stages.runtime.errors import ParamsError, choose
+from stages.runtime.errors import ParameterError, choose
 
 Block = dict[str, Any]
 Files = dict[tuple[str, str], str]  # of each block, by section and name
@@ -32,7 +32,7 @@ def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], f
         files: is filled with the files of blocks that are not in params.yaml.
 
     Raises:
-        ParamsError: a name that is not there, or a block that is written in a way that has no meaning.
+        ParameterError: a name that is not there, or a block that is written in a way that has no meaning.
     """
     sections = {name: section for name, section in own.items() if name != "papers"}
     for name in ("bases", *INHERITING):
@@ -40,7 +40,7 @@ def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], f
             sections[name] = _collect(name, own.get(name, {}), papers, files)
     bases = sections.pop("bases", {})
     if not isinstance(bases, Mapping):
-        raise ParamsError("bases", "is no mapping of blocks; write {} or remove it")
+        raise ParameterError("bases", "is no mapping of blocks; write {} or remove it")
     for name in INHERITING:
         if isinstance(section := sections.get(name), dict):
             known = {**bases, **section}
@@ -76,7 +76,7 @@ def _collect(section: str, own: Any, papers: Mapping[str, Mapping[str, Any]], fi
         for name, block in ungridded(section, sections.get(section, {}), file).items():
             if name in found and found[name] != block:
                 other = files[section, name]
-                raise ParamsError(f"{section}.{name}", f"is another block in {other}; rename one", file)
+                raise ParameterError(f"{section}.{name}", f"is another block in {other}; rename one", file)
             found[name] = block
             files.setdefault((section, name), file)
     for name, block in ungridded(section, own).items():
@@ -97,7 +97,7 @@ def ungridded(section: str, blocks: Mapping[str, Any], file: str = "") -> dict[s
     """A section's blocks with each `grid` as the blocks that it stands for.
 
     Raises:
-        ParamsError: a grid has no values or too many, or makes a block that is there already.
+        ParameterError: a grid has no values or too many, or makes a block that is there already.
     """
     found: dict[str, Any] = {}
     for name, block in blocks.items():
@@ -106,7 +106,7 @@ def ungridded(section: str, blocks: Mapping[str, Any], file: str = "") -> dict[s
             series = _series(f"{section}.{name}", str(name), block, file)
         for one, content in series.items():
             if one in found:
-                raise ParamsError(f"{section}.{one}", "is there twice, once of a grid; rename one", file)
+                raise ParameterError(f"{section}.{one}", "is there twice, once of a grid; rename one", file)
             found[one] = content
     return found
 
@@ -120,13 +120,13 @@ def _series(key: str, name: str, block: Mapping[str, Any], file: str) -> dict[st
     count = prod(map(len, axes)) if axes else 0
     if not 0 < count <= MOST_OF_A_GRID:
         example = "write {options.steps: [2, 4]}, keys with their values"
-        raise ParamsError(f"{key}.grid", f"makes {count} blocks; {example}", file)
+        raise ParameterError(f"{key}.grid", f"makes {count} blocks; {example}", file)
     found = {}
     for chosen in product(*axes):
         one = {other: deepcopy(value) for other, value in block.items() if other != "grid"}
         for path, _, value in chosen:
             if not _put(one, path, value):
-                raise ParamsError(f"{key}.grid", f"{'.'.join(path)[:100]!r} leads through a value; name a key", file)
+                raise ParameterError(f"{key}.grid", f"{'.'.join(path)[:100]!r} leads through a value; name a key", file)
         found[name + "_".join(suffix for _, suffix, _ in chosen)] = one
     return found
 
@@ -158,9 +158,9 @@ def _inherited(key: str, name: str, known: Mapping[str, Any]) -> Any:
         name = block["extends"]
         if not isinstance(name, str) or name not in known:
             names = sorted(str(one) for one in known if one not in chain)
-            raise ParamsError(f"{key}.extends", f"{name!r} is not there; {choose(str(name), names)}")
+            raise ParameterError(f"{key}.extends", f"{name!r} is not there; {choose(str(name), names)}")
         if name in chain:
-            raise ParamsError(f"{key}.extends", f"{name!r} extends this block; break the circle")
+            raise ParameterError(f"{key}.extends", f"{name!r} extends this block; break the circle")
     if not all(isinstance(block, Mapping) for block in blocks):
         return deepcopy(blocks[-1])
     found: Block = {}
@@ -183,7 +183,7 @@ def _set_profile(key: str, block: Block, profiles: Any) -> None:
     name = training["profile"]
     if not isinstance(name, str) or not isinstance(profiles, Mapping) or not isinstance(profiles.get(name), Mapping):
         known = sorted(map(str, profiles)) if isinstance(profiles, Mapping) else []
-        raise ParamsError(f"{key}.profile", f"{name!r} is not in `training`; {choose(str(name), known)}")
+        raise ParameterError(f"{key}.profile", f"{name!r} is not in `training`; {choose(str(name), known)}")
     block["training"] = {**profiles[name], **{one: value for one, value in training.items() if one != "profile"}}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.runtime import documents, registries
-from stages.runtime.errors import ParamsError, choose
+from stages.runtime.errors import ParameterError, choose
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
 DEEPEST, MOST_VALUES = 20, 100_000  # the paper's study has 7 levels and 4,000 values
@@ -20,12 +20,12 @@ def check_values(value: Any, key: str, visited: Iterator[int], depth: int = 0) -
     """Refuse what is no number, and what aliases of aliases swell to: a few lines can stand for billions of values.
 
     Raises:
-        ParamsError: names the value.
+        ParameterError: names the value.
     """
     if depth > DEEPEST or next(visited) > MOST_VALUES:
-        raise ParamsError(key[:100], "nested too deeply or too many values; take out some aliases")
+        raise ParameterError(key[:100], "nested too deeply or too many values; take out some aliases")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ParamsError(key, f"{value} is not a finite number; change it")
+        raise ParameterError(key, f"{value} is not a finite number; change it")
     children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, child in children:
         check_values(child, f"{key}.{name}" if key else str(name), visited, depth + 1)
@@ -42,7 +42,7 @@ def check_schema(params: Any) -> None:
     """Compare parameters, all blocks written out, with the schema.
 
     Raises:
-        ParamsError: the most telling of its complaints.
+        ParameterError: the most telling of its complaints.
     """
     from jsonschema.exceptions import best_match
 
@@ -53,12 +53,12 @@ def check_schema(params: Any) -> None:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = next(name for name in error.instance if name not in known)
-        raise ParamsError(key, f"unknown key {unknown!r}; {choose(str(unknown), known)}")
+        raise ParameterError(key, f"unknown key {unknown!r}; {choose(str(unknown), known)}")
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
-        raise ParamsError(key, f"key {missing!r} is missing; {_remedy(key, missing)}")
+        raise ParameterError(key, f"key {missing!r} is missing; {_remedy(key, missing)}")
     wanted = error.schema.get("description") if isinstance(error.schema, Mapping) else None
-    raise ParamsError(key, f"{str(error.message)[:200]}" + (f"; write {wanted}" if wanted else ""))
+    raise ParameterError(key, f"{str(error.message)[:200]}" + (f"; write {wanted}" if wanted else ""))
 
 
 def _remedy(key: str, missing: str) -> str:
@@ -73,7 +73,7 @@ def check_references(params: Mapping[str, Any]) -> None:
     """Check that every name is a block of its section, or an entry of the code's registries, and fits where it stands.
 
     Raises:
-        ParamsError: names the first that does not.
+        ParameterError: names the first that does not.
     """
     for kind in ("datasets", "defenses", "attacks"):
         for name in params["run"][kind]:
@@ -91,7 +91,9 @@ def check_references(params: Mapping[str, Any]) -> None:
     for name in params["visualize"]["attacks"]:
         _known("visualize.attacks", name, list(params["attacks"]))
         if registries.attacks()[params["attacks"][name]["attack"]] == "candidate":
-            raise ParamsError("visualize.attacks", f"{name} perturbs candidates; name attacks that perturb the query")
+            raise ParameterError(
+                "visualize.attacks", f"{name} perturbs candidates; name attacks that perturb the query"
+            )
     for name, block in params["tables"].items():
         _check_table(f"tables.{name}", block, params)
 
@@ -101,7 +103,7 @@ def _check_dataset(key: str, block: Mapping[str, Any]) -> None:
     _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
     _check_weights(f"{key}.training.weights", block["training"])
     if block["crop"] > block["side"]:
-        raise ParamsError(f"{key}.crop", f"{block['crop']} is larger than side; lower it")
+        raise ParameterError(f"{key}.crop", f"{block['crop']} is larger than side; lower it")
 
 
 def _check_defense(key: str, block: Mapping[str, Any], datasets: list[str]) -> None:
@@ -114,14 +116,16 @@ def _check_defense(key: str, block: Mapping[str, Any], datasets: list[str]) -> N
     options, known = block.get("options", {}), registries.options(block["method"])
     for name, value in options.items():
         if name not in known:
-            raise ParamsError(f"{key}.options", f"unknown key {name!r}; {choose(name, list(known) or ['no options'])}")
+            raise ParameterError(
+                f"{key}.options", f"unknown key {name!r}; {choose(name, list(known) or ['no options'])}"
+            )
         values = _by_dataset(f"{key}.options.{name}", value, datasets)
         for one in values:
             if not known[name].admits(one):
-                raise ParamsError(f"{key}.options.{name}", f"{one!r} is not of type {known[name].kind}; change it")
+                raise ParameterError(f"{key}.options.{name}", f"{one!r} is not of type {known[name].kind}; change it")
             number = isinstance(one, int | float) and not isinstance(one, bool)
             if number and (one < 0 or (one == 0 and name in POSITIVE_OPTIONS)):
-                raise ParamsError(f"{key}.options.{name}", f"{one} is too small; give a number above 0")
+                raise ParameterError(f"{key}.options.{name}", f"{one} is too small; give a number above 0")
 
 
 def _by_dataset(key: str, value: Any, datasets: list[str]) -> list[Any]:
@@ -132,10 +136,10 @@ def _by_dataset(key: str, value: Any, datasets: list[str]) -> list[Any]:
     if not isinstance(value, Mapping):
         return [value]
     if "default" not in value:
-        raise ParamsError(key, "key 'default' is missing; add it")
+        raise ParameterError(key, "key 'default' is missing; add it")
     for name in value:
         if name not in ("default", *datasets) and get_close_matches(name, datasets, n=1, cutoff=0.75):
-            raise ParamsError(key, f"{name!r} is not there; {choose(name, datasets)}")
+            raise ParameterError(key, f"{name!r} is not there; {choose(name, datasets)}")
     return list(value.values())
 
 
@@ -143,14 +147,14 @@ def _is_own(key: str, block: Mapping[str, Any]) -> bool:
     """Whether a block of `defenses` names a model instead of training one; its keys are checked either way."""
     own = block["method"] == OWN
     if own and "model" not in block:
-        raise ParamsError(key, f"key 'model' is missing; method {OWN} needs it")
+        raise ParameterError(key, f"key 'model' is missing; method {OWN} needs it")
     wrong = [name for name in ("miner", "options", "training") if own and name in block]
     if wrong:
-        raise ParamsError(f"{key}.{wrong[0]}", "a model that is not trained has none; remove it")
+        raise ParameterError(f"{key}.{wrong[0]}", "a model that is not trained has none; remove it")
     if not own and "model" in block:
-        raise ParamsError(f"{key}.method", f"{block['method']} trains a model; write {OWN} beside `model`")
+        raise ParameterError(f"{key}.method", f"{block['method']} trains a model; write {OWN} beside `model`")
     if not own and "miner" not in block:
-        raise ParamsError(key, "key 'miner' is missing; add it")
+        raise ParameterError(key, "key 'miner' is missing; add it")
     return own
 
 
@@ -160,7 +164,7 @@ def _check_attack(key: str, block: Mapping[str, Any], datasets: list[str]) -> No
     _known(f"{key}.attack", block["attack"], list(registries.attacks()))
     family = registries.attacks()[block["attack"]]
     if block.get("family", family) != family:
-        raise ParamsError(f"{key}.family", f"{block['attack']} lives in {family!r}; write that or leave it out")
+        raise ParameterError(f"{key}.family", f"{block['attack']} lives in {family!r}; write that or leave it out")
 
 
 def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -176,13 +180,13 @@ def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) 
 
 def _known(key: str, word: str, known: list[str]) -> None:
     if word not in known:
-        raise ParamsError(key, f"{word!r} is not there; {choose(word, known)}")
+        raise ParameterError(key, f"{word!r} is not there; {choose(word, known)}")
 
 
 def _check_weights(key: str, profile: Mapping[str, Any]) -> None:
     known = registries.pretrained_backbones()
     if profile["weights"] == "imagenet" and profile["backbone"] not in known:
-        raise ParamsError(
+        raise ParameterError(
             key,
             f"there are no ImageNet weights of {profile['backbone']!r}; "
             f"write none, or choose a backbone from {', '.join(known)}",

@@ -22,7 +22,7 @@ class UserError(Exception):
         super().__init__(printable(message))
 
 
-class ParamsError(Exception):
+class ParameterError(Exception):
     """Something wrong at a key of the parameters; whoever read them says in which file, as a ``UserError``.
 
     ``file`` is given where the key alone does not tell it.

@@ -11,12 +11,12 @@ from typing import Any
 from stages.runtime import blocks, checks, documents
 from stages.runtime.checks import OWN as OWN
 from stages.runtime.documents import text as text
-from stages.runtime.errors import ParamsError, UserError, choose
+from stages.runtime.errors import ParameterError, UserError, choose
 
 Params = dict[str, Any]
 FILE = "params.yaml"
 PAPERS = Path(__file__).parents[2] / "workflow" / "papers"
-PAPER_FILES = {
+PAPER_FILES = {  # and the sections that each may hold
     "blocks.yaml": ("bases", "datasets", "training", "defenses", "attacks"),
     "tables.yaml": ("bases", "tables"),
 }
@@ -40,12 +40,12 @@ def load(path: str | Path = FILE) -> Params:
             checks.check_schema(own)
         for old, new in RENAMED.items():
             if old in own:
-                raise ParamsError(old, f"is called `{new}` now; rename the key")
+                raise ParameterError(old, f"is called `{new}` now; rename the key")
         papers = {name: read_paper(name) for name in _papers(own)}
         parts = {file: part for paper in papers.values() for file, part in paper.items()}
         params = blocks.write_out(own, parts, files)
         _check(params)
-    except ParamsError as fault:
+    except ParameterError as fault:
         raise UserError(_located(fault, files, own)) from None
     return params
 
@@ -63,10 +63,12 @@ def _papers(own: Mapping[str, Any]) -> list[str]:
     """The papers that params.yaml names."""
     named, known = own.get("papers", []), papers_there()
     if not isinstance(named, list) or len(set(map(str, named))) < len(named):
-        raise ParamsError("papers", f"is no list of names without repeats; write [{', '.join(known)}], or [] for none")
+        raise ParameterError(
+            "papers", f"is no list of names without repeats; write [{', '.join(known)}], or [] for none"
+        )
     for name in named:
         if name not in known:
-            raise ParamsError("papers", f"{name!r} is no folder of workflow/papers; {choose(str(name), known)}")
+            raise ParameterError("papers", f"{name!r} is no folder of workflow/papers; {choose(str(name), known)}")
     return named
 
 
@@ -93,14 +95,14 @@ def read_paper(name: str) -> dict[str, Mapping[str, Any]]:
             raise UserError(f"{file}: unknown key {wrong[0]!r}; {choose(wrong[0], list(sections))}")
         try:
             checks.check_values(content, "", count())
-        except ParamsError as fault:
+        except ParameterError as fault:
             raise UserError(f"{file}: {fault}") from None
         found[file] = content
     return found
 
 
-def _located(fault: ParamsError, files: blocks.Files, own: Any) -> str:
-    """What is wrong, with the file to mend; where `run` names a block of a paper that is not read, with that name."""
+def _located(fault: ParameterError, files: blocks.Files, own: Any) -> str:
+    """What is wrong, with the file to mend; where `run` names a block of a paper that is not read, which paper."""
     section, name, *_ = [*fault.key.split("."), ""]
     if section == "run":
         for paper in sorted(set(papers_there()) - set(own.get("papers", []))):
@@ -118,7 +120,7 @@ def check(params: Any) -> None:
     """
     try:
         _check(params)
-    except ParamsError as fault:
+    except ParameterError as fault:
         raise UserError(f"{FILE}: {fault}") from None
 
 

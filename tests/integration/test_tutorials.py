@@ -28,7 +28,8 @@ def follow(project, name):
     """Do what a tutorial says, block by block; the output of its commands."""
     said = []
     for kind, target, text in BLOCK.findall((DOCS / name).read_text()):
-        if kind == "python":
+        if kind in ("python", "csv") or (kind == "yaml" and target != "params.yaml"):
+            (project.folder / target).parent.mkdir(exist_ok=True)
             (project.folder / target).write_text(text)
         elif kind == "diff":
             patch = ["patch", "-p1", "--fuzz=0"]
@@ -106,6 +107,26 @@ def own(project, **model):
     project.edit(lambda params: params["defenses"].update(mine=block))
     project.edit(lambda params: params["run"].update(defenses=["mine"]))
     return project.run(sys.executable, "-m", "stages.train", "digits", "mine", "0", check=False)
+
+
+def test_add_paper(tiny):
+    said = follow(tiny, "add_paper.md")
+    frame = pd.read_csv(tiny.folder / "reports/tables/example.csv").set_index(["defense", "metric"])
+    assert frame["published"].dropna().to_dict() == {
+        ("vanilla", "recall_at_1"): 95.0, ("vanilla", "es_d"): 0.9, ("hard_triplets", "recall_at_1"): 12.5,
+    }  # fmt: skip
+    for (_, metric), row in frame[frame["published"].notna()].iterrows():
+        slack = 2.0 if metric == "recall_at_1" else 0.04  # 2 % of the metric's range
+        inside = row["low"] - slack <= row["published"] <= row["high"] + slack
+        assert (row["interval_over"], row["verdict"]) == ("seeds", "match" if inside else "differs")
+    assert frame.loc[("hard_triplets", "recall_at_1"), "verdict"] == "differs"
+    assert frame.loc[("hard_triplets", "es_d"), "verdict"] == "no published value"
+    assert "### Triplets, random and hard: digits" in said[-1]
+    assert "- The numbers are made up." in said[-1]
+    assert "example" in set(pd.read_csv(tiny.folder / "reports/comparison.csv")["table"])
+    (tiny.folder / "workflow/papers/example/tables.yaml").write_text("tables: {example: {extends: tabel}}")
+    refused = tiny.stage("report", check=False).stderr
+    assert "workflow/papers/example/tables.yaml: tables.example.extends: 'tabel' is not there; did you mean" in refused
 
 
 MODULES = {

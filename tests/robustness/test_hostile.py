@@ -39,7 +39,15 @@ def small_params():
     return loaded
 
 
-SMALL = small_params()
+def short_params():
+    """params.yaml as it is written, with what blocks are written in short, and no papers."""
+    own = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    own |= {"papers": [], "tables": {"mine": {"extends": "table", "title": "Mine"}}}
+    own["defenses"]["x"] = {"extends": "act", "grid": {"options.steps": [2, 4], "miner": {"r": "random"}}}
+    return own
+
+
+SMALL, SHORT = small_params(), short_params()
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.sampled_from([0, -1, 2**63, 10**30, 1e308, 1e-300])
     | st.floats() | WORDS | st.binary(max_size=3) | st.dates()
@@ -52,9 +60,9 @@ JUNK = st.recursive(
 
 
 @st.composite
-def broken_params(draw):
+def broken_params(draw, whole=SMALL):
     """The parameters with some values replaced, keys renamed, added or left out anywhere."""
-    loaded = copy.deepcopy(SMALL)
+    loaded = copy.deepcopy(whole)
     for _ in range(draw(st.integers(1, 3))):
         here = loaded
         while True:
@@ -97,6 +105,14 @@ def checked(loaded):
 @given(broken_params())
 def test_params_with_anything_anywhere(place, loaded):
     answer(place, checked, loaded)
+
+
+@cases(1500)
+@given(broken_params(SHORT))
+def test_params_in_short_with_anything_anywhere(place, own):
+    path = place / "params.yaml"
+    path.write_text(yaml.safe_dump(own, sort_keys=False))
+    answer(place, params.load, path)
 
 
 @cases(3000)

@@ -7,7 +7,7 @@ import pytest
 from stages.core.stats import Estimate, Interval
 from stages.reporting import published, results, scoring, tables
 from stages.reporting.results import Model
-from stages.reporting.rows import table_rows
+from stages.reporting.rows import datasets_of, table_rows
 from stages.reporting.tables import Row
 from stages.runtime import params
 from stages.runtime.errors import UserError
@@ -72,6 +72,9 @@ def test_variants_are_named_in_their_heading_and_notes_come_once():
     assert len(notes) == 2
     assert "reference" in notes[0]
     assert "formula" in notes[1]
+    assert tables.notes(["ltm"], "Of the table.") == ["Of the table.", notes[0]]
+    assert "- Of the table." in tables.markdown("Title", ROWS, COLUMNS, [], "Of the table.")
+    assert "\\scriptsize  Of the table." in tables.latex("Title", ROWS, COLUMNS, [], "Of the table.")
 
 
 def model(spread=1.0, collapsed=0.0, **checks):
@@ -155,6 +158,64 @@ def test_rows_carry_estimates_published_values_and_verdicts():
     assert rows["CA-TRIDE"].verdicts["ers"] == "no published value"
     sources = table_rows(params.load()["tables"]["hardness_sources"], "cub", {}, published.read())
     assert {row.verdicts["ers"] for row in sources} == {"not run", "collapsed in the paper"}
+
+
+def test_a_verdict_on_nmi_allows_for_the_start_of_the_clustering():
+    """Published 77.8; ours 82.0 +- 0.5, widened by 2: outside, unless ten starts move it by more than 1.7 to a side."""
+    block = params.load()["tables"]["robrank_fashion"]
+
+    def verdicts(deviation):
+        values = [{"nmi": value, "recall_at_1": 89.9, "nmi_deviation": deviation} for value in (81.8, 82.0, 82.2)]
+        models = [Model(one | {"spread": 0.5, "collapsed": 0.0}, {}, {}, pd.DataFrame(), 5, 5) for one in values]
+        return table_rows(block, "fashion", {"vanilla": models}, published.read())[0].verdicts
+
+    assert verdicts(1.6)["nmi"] == "differs"
+    assert verdicts(1.8)["nmi"] == "match"
+    assert verdicts(50.0)["recall_at_1"] == "differs"  # published 87.6: no other column is widened
+
+
+def test_a_table_may_name_its_datasets_and_shows_published_ones_that_did_not_run():
+    loaded, printed = params.load()["tables"], published.read()
+    assert datasets_of(loaded["main"], ["digits"], printed) == ["digits", "cub", "cars", "sop"]
+    assert datasets_of(loaded["robrank_mnist"], ["digits"], printed) == ["mnist"]
+    assert datasets_of(loaded["robrank_fashion"], ["digits", "fashion"], printed) == ["fashion"]
+    assert datasets_of(loaded["ca_tride_main"], ["digits"], printed) == ["digits"]  # nothing is printed for it yet
+
+
+def test_robrank_rows_have_the_published_values():
+    rows = {
+        row.defense: row.published
+        for row in table_rows(params.load()["tables"]["robrank_mnist"], "mnist", {}, published.read())
+    }
+    assert list(rows["hm_ics_eta32"].values()) == [99.0, 99.4, 99.0, 82.6, 77.9]
+    assert list(rows["vanilla"].values()) == [99.0, 99.4, 98.7, 84.7, 13.3]  # N/A is a name, not a missing value
+    assert set(rows["ca_tride"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "the columns are ; write source"),
+        ("\xff", "the columns are"),
+        ('"', "cannot be read"),
+        ("source,dataset\na,b\n", "the columns are source, dataset; write source, dataset, backbone, loss,"),
+        (
+            f"{','.join(published.HEADER)}\nP,CUB,R,t,ACT,R@1,5o,percent,1\n",
+            "line 2: '5o' is no number",
+        ),
+        (
+            f"{','.join(published.HEADER)}\nP,CUB,R,t,ACT,R@1,5,percent,a, b\n",
+            "line 2: 10 values, not 9; put commas",
+        ),
+    ],
+)
+def test_a_wrong_file_of_published_values_is_named(tmp_path, monkeypatch, text, expected):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "published.csv").write_text(text)
+    monkeypatch.setattr(published, "PAPERS", tmp_path)
+    with pytest.raises(UserError, match=rf"workflow/papers/mine/published\.csv: .*({expected})") as caught:
+        published.read()
+    assert "\n" not in str(caught.value)
 
 
 def test_exact_ers_takes_the_exact_readings():

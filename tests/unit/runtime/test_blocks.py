@@ -69,7 +69,7 @@ def test_a_grid_is_one_block_a_value(tmp_path):
     def change(own):
         own["defenses"]["x"] = {
             "extends": "act",
-            "grid": {"options.steps": [2, 4], "miner": {"_r": "random", "_s": "softhard"}},
+            "grid": {"options.steps": [2, 4], "miner": {"r": "random", "s": "softhard"}},
         }
         own["attacks"]["es_eps"] = {"extends": "es", "grid": {"eps_scale": {25: "1/4", 50: 0.5}}}
 
@@ -80,10 +80,10 @@ def test_a_grid_is_one_block_a_value(tmp_path):
         if name[0] == "x"
     }
     assert blocks == {
-        "x2__r": (2, "random"),
-        "x2__s": (2, "softhard"),
-        "x4__r": (4, "random"),
-        "x4__s": (4, "softhard"),
+        "x2_r": (2, "random"),
+        "x2_s": (2, "softhard"),
+        "x4_r": (4, "random"),
+        "x4_s": (4, "softhard"),
     }
     assert [loaded["attacks"][name]["eps_scale"] for name in ("es_eps25", "es_eps50")] == [0.25, 0.5]
 
@@ -163,7 +163,7 @@ WRONG = {
     ),
     "neither profile nor all keys": (
         lambda own: own["datasets"]["digits"].update(training={"epochs": 3}),
-        "datasets.digits.training: key 'backbone' is missing; name a profile, such as {profile: small}, or write all",
+        "datasets.digits.training: key 'backbone' is missing; name a profile, such as {profile: small}, or",
     ),
     "no method": (
         put("defenses", "x", miner="random"),
