@@ -1,26 +1,20 @@
-"""Who may import whom, and that each job declares the code it uses."""
+"""Who may import whom, and that a job's recipe covers the code that it runs."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
+
+from stages.runtime import params
+from workflow import code, recipes
 
 ROOT = Path(__file__).resolve().parents[2]
+LENGTH = {"prepare": 1, "validate": 1, "train": 3, "evaluate": 3, "attack": 4, "visualize": 1, "report": 0}  # in words
 STAGES = ("prepare", "validate", "train", "evaluate", "attack", "visualize", "report")
-# Carry values between the command line, params.yaml, files and the computation. Not declared, or every new message
-# would retrain everything: a change of theirs that is meant to alter results needs `snakemake --forceall`.
-PLUMBING = {
-    "stages/runtime/artifacts.py",
-    "stages/runtime/cli.py",
-    "stages/runtime/errors.py",
-    "stages/runtime/params.py",
-    "stages/runtime/registries.py",
-    "stages/runtime/checksums.py",
-}
-BLOCK_FOLDERS = ("stages/core/defenses/", "stages/core/attacks/")
 
 
 def imports(path):
@@ -32,15 +26,6 @@ def imports(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
-
-
-def module_file(name):
-    """The project file behind a dotted name, or None."""
-    base = ROOT.joinpath(*name.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.exists():
-            return path
-    return None
 
 
 def sources(folder):
@@ -89,28 +74,41 @@ def test_help_imports_nothing_heavy(stage):
     assert done.stdout.strip().endswith("[]")
 
 
-def closure(stage):
-    """Project files that a stage's module reaches by imports, through registries too.
-
-    Left out are registries themselves and the files they list: of those a job declares the one its block names.
-    """
-    seen, todo = set(), [ROOT / "stages" / f"{stage}.py"]
-    while todo:
-        path = todo.pop()
-        if path not in seen:
-            seen.add(path)
-            todo += [found for name in imports(path) if (found := module_file(name))]
-    names = {path.relative_to(ROOT).as_posix() for path in seen}
-    listed = {name for name in names if name.startswith(BLOCK_FOLDERS) and not name.endswith("/base.py")}
-    return {name for name in names if not name.endswith("__init__.py")} - listed - PLUMBING
+def test_modules_left_out_of_recipes_are_there():
+    for module, why in code.CANNOT_CHANGE_A_RESULT.items():
+        assert code.source(ROOT, module), module
+        assert len(why) > 5
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_declared_code_is_the_code_that_is_used(stage):
-    """`deps` of dvc.yaml (and by tests/test_graphs.py the Snakefile's inputs) list every file the stage imports."""
-    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    declared = {name for name in deps if name.startswith("stages/")}
-    assert declared == closure(stage)
+@pytest.mark.parametrize("registry", code.REGISTRIES)
+def test_registries_are_where_recipes_find_them(registry):
+    assigned = re.compile(rf"^{registry}: dict", re.MULTILINE)
+    (path,) = (path for path in sources("stages") if assigned.search(path.read_text()))
+    module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    assert len([name for name in code.read(ROOT, module) if name.startswith(f"{registry}[")]) > 4
+
+
+def test_what_a_job_runs_is_in_its_recipe(tiny):
+    """Every function of the project that ran is among those that the recipe covers or leaves out for a reason."""
+
+    def shrink(block):
+        block["run"]["defenses"] = ["act"]
+        block["defenses"]["act"]["options"]["steps"] = 1
+        block["datasets"]["digits"]["attack_queries"] = 6
+        block["datasets"]["digits"]["training"]["epochs"] = 1
+
+    tiny.edit(shrink)
+    loaded = params.load(tiny.folder / "params.yaml")
+    words = {"dataset": "digits", "defense": "act", "seed": "0", "attack": "ltm"}
+    for stage in STAGES:
+        given = [words[word] for word in ("dataset", "defense", "seed", "attack")[: LENGTH[stage]]]
+        done = tiny.run(sys.executable, str(ROOT / "tests" / "traced_stage.py"), stage, *given)
+        ran = {tuple(pair) for pair in json.loads(done.stdout.splitlines()[-1])}
+        ran = {(module, name) for module, name in ran if module not in code.CANNOT_CHANGE_A_RESULT}
+        named = set(recipes.strings(recipes.READS[stage](loaded, *(words[word] for word in recipes.WORDS[stage]))))
+        reached = code.reached(ROOT, (f"stages.{stage}", "main"), named)
+        assert len(ran) > 3
+        assert ran <= reached, sorted(ran - reached)
 
 
 def test_files_stay_readable():

@@ -14,7 +14,7 @@ try:
     study = parameters.load()
 except UserError as error:
     sys.exit(str(error))
-if config != yaml.safe_load(Path(parameters.FILE).read_text(encoding="utf-8")):
+if config != yaml.load(Path(parameters.FILE).read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
 # Without records of what DVC made, Snakemake would take results as current whatever changed since.
