@@ -89,12 +89,13 @@ class Reader:
         assert path is not None
         self.root, self.module = root, module
         self.package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        body = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not _never_runs(node)]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        body = [node for node in tree.body if not _is_docstring(node) and not _never_runs(node)]
         self.bound: dict[str, list[ast.stmt]] = {}
         for node in body:
             for name in set(_binds(node)) or {RUN_ON_IMPORT}:
                 self.bound.setdefault(name, []).append(node)
-        self.imported = {name: target for node in body for name, target in self.imports(node)}
+        self.imported = {name: target for node in body for name, target in self.imports(ast.walk(node))}
         self.entries = {
             f"{name}[{key}]": value
             for name in REGISTRIES
@@ -107,9 +108,9 @@ class Reader:
         found = {name: self._definition(name, nodes) for name, nodes in self.bound.items()}
         return found | {name: self._definition(name, [node]) for name, node in self.entries.items()}
 
-    def imports(self, node: ast.AST) -> Iterator[tuple[str, Reference]]:
-        """Names that import statements in a node bind, with what they stand for in the project."""
-        for inner in ast.walk(node):
+    def imports(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, Reference]]:
+        """Names that import statements among some nodes bind, with what they stand for in the project."""
+        for inner in nodes:
             if isinstance(inner, ast.Import):
                 for alias in inner.names:
                     if source(self.root, alias.name):
@@ -124,39 +125,38 @@ class Reader:
 
     def _definition(self, name: str, nodes: list[ast.stmt] | list[ast.expr]) -> Definition:
         """What the nodes that bind a name say and use."""
-        if all(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
+        if name and all(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
             target = self.imported.get(name)
             text = f"{target}" if target else canonical(nodes)
             return Definition(text, frozenset([target] if target else ()), frozenset())
         kept = [_without_entries(node) if name in REGISTRIES else node for node in nodes]
-        uses = {use for node in kept for use in self._uses(node)} - {(self.module, name)}
-        strings = {
-            inner.value
-            for node in kept
-            for inner in ast.walk(node)
-            if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
-        }
-        return Definition(canonical(kept), frozenset(uses), frozenset(strings))
+        uses: set[Reference] = set()
+        strings: set[str] = set()
+        for node in kept:
+            inside = list(ast.walk(node))
+            uses.update(self._uses(node, inside))
+            constants = (inner.value for inner in inside if isinstance(inner, ast.Constant))
+            strings.update(value for value in constants if isinstance(value, str))
+        return Definition(canonical(kept), frozenset(uses - {(self.module, name)}), frozenset(strings))
 
-    def _uses(self, node: ast.AST) -> Iterator[Reference]:
-        """Definitions that a node refers to: by name, by ``module.name``, or by importing them where it stands."""
-        inside = dict(self.imports(node))
+    def _uses(self, node: ast.AST, parts: list[ast.AST]) -> Iterator[Reference]:
+        """Definitions that a node of these parts refers to: by name, by ``module.name``, or by importing them."""
+        inside = dict(self.imports(parts))
         known = self.imported | inside
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield from inside.values()  # names that an `if` or a `try` imports are used elsewhere
-        whole = set()  # names of modules that are asked for one definition
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
-                module, name = known.get(inner.value.id, ("", ""))
+        one_of = set()  # names of modules that are asked for one definition
+        for part in parts:  # breadth first, so that an attribute comes before the name it is of
+            if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+                module, name = known.get(part.value.id, ("", ""))
                 if name == ALL:
-                    whole.add(inner.value)
-                    yield module, inner.attr
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and inner not in whole:
-                if inner.id in inside:
-                    yield inside[inner.id]
-                elif inner.id in self.bound:
-                    yield self.module, inner.id
+                    one_of.add(part.value)
+                    yield module, part.attr
+            elif isinstance(part, ast.Name) and part not in one_of:
+                if part.id in inside:
+                    yield inside[part.id]
+                elif part.id in self.bound:
+                    yield self.module, part.id
 
 
 def _never_runs(node: ast.stmt) -> bool:

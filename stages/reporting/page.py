@@ -112,7 +112,7 @@ def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> 
     ranked = sorted((row for row in rows if row.defense in means), key=lambda row: -means[row.defense])
     if not ranked:
         return None
-    first, *others = (row for _, row in sorted(scored, key=lambda pair: -pair[0]))
+    first, *others = ranked
     gap = lead(models[first.defense], models[others[0].defense], metric) if others else None
     return {
         "metric": metric,
