@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
+from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.runtime.params import dataset as dataset_block
 
@@ -11,9 +12,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     """Write results/<dataset>/<defense>/<seed>/benign.json, benign.parquet (per query) and gallery.npy."""
     block = dataset_block(params, dataset)
     threads.limit(block["training"]["threads"])
-    from torch import Tensor
-
-    from stages.data.splits import central_crop, load_split, validated
+    from stages.data.splits import central_crops, load_split, validated
     from stages.models import evaluation, frozen, own_models
     from stages.models.inference import embed_split
 
@@ -21,13 +20,13 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     inputs |= validated(dataset)
     test = load_split(dataset, "test")
     cli.log.info("read %s and %d test images", next(iter(inputs)), len(test.labels))
-
-    def view(rows: Tensor) -> Tensor:
-        return central_crop(test, rows, block["crop"]).to(device)
-
+    view = central_crops(test, block["crop"], device)
     if "model" in params["defenses"][defense]:
         own_models.check(model, view(own_models.some(len(test.labels))), f"defenses.{defense}.model")
     embeddings = embed_split(model, view, len(test.labels))
+    if not embeddings.isfinite().all():
+        path = next(iter(inputs))
+        raise UserError(f"{path}: gives embeddings that are not finite numbers; use a wider float type or scale")
     per_query, values = evaluation.benign(embeddings, test.labels)
     per_query.insert(0, "image_id", test.image_ids)
     return evaluation.write(artifacts.result_dir(dataset, defense, seed), per_query, values, embeddings, inputs)

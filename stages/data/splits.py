@@ -1,5 +1,6 @@
 """Prepared data: reading it, and turning stored pixels into batches."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,3 +119,8 @@ def central_crop(split: Split, rows: NDArray[np.int64] | Tensor | list[int], cro
     height, width = split.pixels.shape[1:3]
     top, left = (height - crop) // 2, (width - crop) // 2
     return to_tensor(split.pixels[split.rows[np.asarray(rows)], top : top + crop, left : left + crop])
+
+
+def central_crops(split: Split, crop: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """``central_crop`` of a split as a function of rows, its images (B, C, crop, crop) on ``device``."""
+    return lambda rows: central_crop(split, rows, crop).to(device)

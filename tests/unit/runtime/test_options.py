@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from stages.runtime import params, registries
+from stages.runtime import registries
 from stages.runtime.errors import UserError
 
 HEAD = "def mine(batch, schedule, *, eps: float, option{}) -> None:\n    pass\n"
@@ -23,16 +23,14 @@ KINDS = {
 
 @pytest.fixture
 def defense(tmp_path, monkeypatch):
-    """Write a defense of one option, as somebody adds one, and give the check of a value of it."""
+    """Write a defense of one option, as somebody adds one, and give what tells whether a value fits it."""
     (tmp_path / "stages" / "core" / "defenses").mkdir(parents=True)
     monkeypatch.setattr(registries, "CORE", tmp_path / "stages" / "core")
 
     def write(text):
         (tmp_path / "stages" / "core" / "defenses" / "mine.py").write_text(text)
         registries.options.cache_clear()
-        return lambda value: params._check_options(
-            "defenses.mine.options", {"option": value}, registries.options("mine")
-        )
+        return lambda value: registries.options("mine")["option"].admits(value)
 
     yield write
     registries.options.cache_clear()
@@ -43,10 +41,9 @@ def test_values_of_the_annotated_kind_only(defense, annotation):
     check = defense(HEAD.format(annotation))
     right, wrong = KINDS[annotation]
     for value in right:
-        check(yaml.safe_load(yaml.safe_dump(value)))
+        assert check(yaml.safe_load(yaml.safe_dump(value)))
     for value in wrong:
-        with pytest.raises(UserError, match=r"^params.yaml: defenses.mine.options.option: .* is not of type "):
-            check(value)
+        assert not check(value)
 
 
 @pytest.mark.parametrize(
