@@ -99,7 +99,8 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
         headings = {data: f"{block['title']}: {data}{sample(models[data])}" for data in ran}
         for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
             shown = [write(headings[data], by_dataset[data], columns, intervals, block.get("note", "")) for data in ran]
-            (folder / f"{name}.{suffix}").write_text("\n".join(shown))
+            nothing = f"{'%' if suffix == 'tex' else '###'} {block['title']}: no dataset of the run is in this table\n"
+            (folder / f"{name}.{suffix}").write_text("\n".join(shown) or nothing)
         for dataset, rows in by_dataset.items():
             sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
     return sections, comparison
