@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import STAGES
 from stages.runtime import params
 from workflow import code, recipes
 
