@@ -273,3 +273,34 @@ def test_one_run_finds_all_broken_images(own):
     assert "class0/2.png (a HEIC file, which is not read), class1/1.png (a HTML file, which is not read)" in line
     assert ", and 3 more; replace these files by whole JPEG or PNG files, or move them elsewhere" in line
     assert own.files("data/own") == {}
+
+
+# What follows from them ----------------------------------------------------------------------------------------------
+
+
+def test_plan_looks_whether_a_folder_of_images_is_grey(own, monkeypatch):
+    from workflow.plan import channels_of
+
+    monkeypatch.chdir(own.folder)
+    channels_of.cache_clear()
+    assert (channels_of("own", "folder"), channels_of("digits", "digits"), channels_of("absent", "cub")) == (3, 1, 3)
+    for path in (own.folder / "data" / "raw" / "own").rglob("*.png"):
+        with Image.open(path) as image:
+            image.convert("L").save(path)
+    channels_of.cache_clear()
+    assert channels_of("own", "folder") == 1
+    own.stage("prepare", "own")
+    (own.folder / "data" / "raw" / "own").rename(own.folder / "elsewhere")
+    channels_of.cache_clear()
+    assert channels_of("own", "folder") == 1
+
+
+def test_data_behind_links_are_not_handed_over_to_dvc(own, tmp_path, monkeypatch):
+    from workflow.handover import link_out_of_sight
+
+    monkeypatch.chdir(own.folder)
+    assert link_out_of_sight(["prepare@own", "train@own-act-0"]) is None
+    raw(own, "class1").rename(own.folder / "disk")
+    raw(own, "class1").symlink_to(own.folder / "disk")
+    assert link_out_of_sight(["train@own-act-0", "validate@own"]) is None
+    assert link_out_of_sight(["prepare@digits", "prepare@own"]).name == "class1"
