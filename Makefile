@@ -26,7 +26,7 @@ test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines; marked 
 	$(RUN) python -m pytest -n $(CORES) --dist worksteal
 
 coverage: $(STAMP)  ## the quick suite again, with the lines that no test runs
-	$(RUN) python -m pytest -m "$(QUICK)" -n $(CORES) --dist worksteal --cov --cov-report term-missing:skip-covered
+	$(RUN) python -m pytest -n $(CORES) --dist worksteal --cov --cov-report term-missing:skip-covered
 
 test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
@@ -58,7 +58,7 @@ test-faults: $(STAMP)  ## every fault in every stage: damaged files, disk, memor
 	$(RUN) python -m pytest -m faults
 
 fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test draws a few
-	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/test_hostile.py tests/test_hostile_archives.py tests/test_hostile_files.py
+	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/robustness/test_hostile*.py
 
 soak: $(STAMP)  ## 300 tiny jobs on 2 cores while stages are killed at random
 	$(RUN) python -m benchmarks.soak

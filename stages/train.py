@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from stages.runtime import artifacts, cli, processes, threads
+from stages.runtime import artifacts, cli, threads
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.runtime.params import dataset as dataset_block
 from stages.runtime.params import defense as defense_block
+from stages.runtime.progress import first_process
 
 
 def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
@@ -49,7 +50,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         history = training.fit(model, computing, plan, data, kept, profile["evaluate_every"], words)
     except training.TrainingError as error:
         raise UserError(f"{words}: {error}") from None
-    if not processes.first_process():
+    if not first_process():
         return []
     outputs = training.write(folder, history, lambda path: checkpoints.save(model, architecture, path))
     kept.path.unlink(missing_ok=True)

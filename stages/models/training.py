@@ -23,7 +23,7 @@ from stages.models.inference import embed_split
 from stages.runtime import artifacts, processes, resume
 from stages.runtime.errors import UserError, reason
 from stages.runtime.params import Params
-from stages.runtime.progress import progress
+from stages.runtime.progress import first_process, progress
 
 History = list[dict[str, float]]
 COLUMNS = [*EpochRow._fields, "recall_at_1"]
@@ -105,7 +105,7 @@ def fit(
         rows = train(split, data.load, data.labels, plan, begin=begin, keep=on_step)
         for row in progress(rows, total=plan.epochs - len(history), label=f"train {words}"):
             last, due = row.epoch + 1 == plan.epochs, (row.epoch + 1) % measure_every == 0
-            measured = (last or due) and processes.first_process()
+            measured = (last or due) and first_process()
             recall = measure(computing, data, words, last=last) if measured else np.nan
             history.append(row._asdict() | {"recall_at_1": recall})
     return history

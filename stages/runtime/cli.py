@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.runtime import params, provenance
 from stages.runtime.errors import UserError, choose, printable
-from stages.runtime.processes import first_process
+from stages.runtime.progress import first_process
 from stages.runtime.termination import Terminated, terminate
 
 PREEMPTED = 75  # exit status of a job that a scheduler ended: try again (EX_TEMPFAIL in sysexits.h)

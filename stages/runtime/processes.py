@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(hours=6)  # the others wait while the first process measures R@1; the launcher ends them on errors
 
 
-def first_process() -> bool:
-    """Whether this process speaks and writes for its job: the only one, or the first of those torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK") == "0"
-
-
 @contextmanager
 def joined(device: torch.device) -> Iterator[ProcessGroup | None]:
     """The group of all processes of this job, connected while the block runs; None for a job of one process.

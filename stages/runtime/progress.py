@@ -20,10 +20,14 @@ from rich.progress import (
 )
 
 from stages.runtime import artifacts, checksums
-from stages.runtime.processes import first_process
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+def first_process() -> bool:
+    """Whether this process speaks and writes for its job: the only one, or the first of those torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK") == "0"
 
 
 def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:

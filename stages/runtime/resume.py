@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from stages.runtime import artifacts, checksums
-from stages.runtime.processes import first_process
+from stages.runtime.progress import first_process
 from stages.runtime.termination import Terminated, postponed_termination
 
 STAGES = Path(__file__).parents[1]

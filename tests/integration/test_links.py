@@ -7,7 +7,7 @@ from own_images import prepared, raw
 from PIL import Image
 from test_inputs import classes_of, fill
 
-from stages.io import originals
+from stages.data import originals
 
 # Links ---------------------------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def test_a_fingerprint_changes_with_what_is_read_and_with_nothing_else(tmp_path)
 
 
 def test_plan_looks_whether_a_folder_of_images_is_grey(own, monkeypatch):
-    from workflow.plan import channels_of
+    from workflow.commands.plan import channels_of
 
     monkeypatch.chdir(own.folder)
     channels_of.cache_clear()
@@ -106,7 +106,7 @@ def test_plan_looks_whether_a_folder_of_images_is_grey(own, monkeypatch):
 
 
 def test_data_behind_links_are_not_handed_over_to_dvc(own, tmp_path, monkeypatch):
-    from workflow.handover import link_out_of_sight
+    from workflow.sync import link_out_of_sight
 
     monkeypatch.chdir(own.folder)
     assert link_out_of_sight(["prepare@own", "train@own-act-0"]) is None
