@@ -72,6 +72,7 @@ def test_two_snakemakes_at_once(slow):
 def test_a_missing_remote_is_named(study):
     git(study, "commit", "-q", "--allow-empty", "-m", "nothing")
     study.stage("prepare", "digits")
+    study.run(sys.executable, "-m", "workflow.recipes")
     study.run("dvc", "commit", "-q", "-f", "prepare")
     pushed, pulled = (study.run("dvc", command, check=False) for command in ("push", "pull"))
     assert pushed.returncode == 1

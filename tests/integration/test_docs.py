@@ -24,7 +24,8 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 FOLLOWED = {
-    f"docs/{name}" for name in re.findall(r'follow\(\w+, "(.+?)"\)', (ROOT / "tests/test_tutorials.py").read_text())
+    f"docs/{name}"
+    for name in re.findall(r'follow\(\w+, "(.+?)"\)', (ROOT / "tests/integration/test_tutorials.py").read_text())
 }
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")
