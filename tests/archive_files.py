@@ -15,7 +15,6 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
 def unpack(raw):
     with archives.unpacked(raw, beside=raw.parents[1] / "own" / "raw") as folder:
         return folder, contents(folder)

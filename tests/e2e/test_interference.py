@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import pytest
 from engine_world import both_plan, git, run_snakemake, start, sync, wait_for

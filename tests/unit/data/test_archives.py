@@ -25,6 +25,7 @@ def tar(path, *entries, mode="w:gz"):
             file.addfile(info, io.BytesIO(content))
 
 
+@pytest.fixture
 def raw(tmp_path):
     folder = tmp_path / "data" / "raw" / "own"
     folder.mkdir(parents=True)
