@@ -259,6 +259,6 @@ def test_the_checks_see_what_they_are_for(tmp_path):
         program, *words = shlex.split(wrong)
         with pytest.raises((Exception, SystemExit)):
             CHECKS[program](words)
-    lacking = blocks("docs/data.md")[0].replace("precision: fp32", "")
-    with pytest.raises(UserError, match="'precision' is missing"):
+    lacking = blocks("docs/data.md")[0].replace("reader: folder", "")
+    with pytest.raises(UserError, match="'reader' is missing"):
         accept(tmp_path, merged(written(), yaml.safe_load(lacking)))
