@@ -25,7 +25,7 @@ from workflow.__main__ import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "docs/**/*.md", "data/raw/*/README.md", "benchmarks/*.md")
+    for pattern in ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "data/raw/*/README.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
 TUTORIALS = ROOT / "tests/integration/test_tutorials.py"
@@ -199,6 +199,7 @@ CHECKS = {
     "python": check_python, "make": check_make, "snakemake": check_snakemake, "dvc": check_dvc, "pip": check_pip,
     "git": check_git, "torchrun": check_torchrun, "kubectl": check_kubectl, "docker": check_docker,
     "ca-tride": check_ca_tride, "pip-audit": lambda words: on_file(words[-1]),
+    "pre-commit": lambda words: on_file(".pre-commit-config.yaml"),
 } | dict.fromkeys(("cat", "cp", "mkdir", "find", "source", "sha256sum", "ulimit"), check_shell)  # fmt: skip
 
 
