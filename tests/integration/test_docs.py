@@ -86,7 +86,9 @@ def on_file(name):
 
 
 def check_python(words):
-    if words[0] == "-m":
+    if words[:2] == ["-m", "pytest"]:
+        on_file(words[2])
+    elif words[0] == "-m":
         assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file(), words[1]
         if words[1].startswith("stages."):
             check_stage(words[1].partition(".")[2], words[2:])
