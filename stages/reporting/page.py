@@ -31,14 +31,14 @@ DIRECTIONS = {1: ("↑", "higher is better"), -1: ("↓", "lower is better"), 0:
 FIGURES = {
     "tradeoff": (
         "What robustness costs",
-        "ERS against R@1 with 95 % intervals. Hollow marks are published values, of other datasets if this run has none "
-        "of theirs.",
+        "ERS against R@1 with 95 % intervals. Hollow marks are published values, of other datasets if this run has "
+        "none of theirs.",
     ),
     "sub_scores": ("The ten parts of ERS", "Each sub-score as a share of its ideal, by defense, with 95 % intervals."),
     "history": (
         "Training",
-        "Both losses, collapseness, hardness and R@1 by epoch, as means over seeds. R@1 on the test split is logged and "
-        "never chooses a model.",
+        "Both losses, collapseness, hardness and R@1 by epoch, as means over seeds. R@1 on the test split is logged "
+        "and never chooses a model.",
     ),
     "readings": (
         "Attacks as published and as described",
