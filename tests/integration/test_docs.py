@@ -25,7 +25,7 @@ from workflow.__main__ import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "docs/**/*.md", "data/raw/*/README.md", "benchmarks/*.md")
+    for pattern in ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "data/raw/*/README.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
 TUTORIALS = ROOT / "tests/integration/test_tutorials.py"
@@ -86,7 +86,9 @@ def on_file(name):
 
 
 def check_python(words):
-    if words[0] == "-m":
+    if words[:2] == ["-m", "pytest"]:
+        on_file(words[2])
+    elif words[0] == "-m":
         assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file(), words[1]
         if words[1].startswith("stages."):
             check_stage(words[1].partition(".")[2], words[2:])
@@ -199,6 +201,7 @@ CHECKS = {
     "python": check_python, "make": check_make, "snakemake": check_snakemake, "dvc": check_dvc, "pip": check_pip,
     "git": check_git, "torchrun": check_torchrun, "kubectl": check_kubectl, "docker": check_docker,
     "ca-tride": check_ca_tride, "pip-audit": lambda words: on_file(words[-1]),
+    "pre-commit": lambda words: on_file(".pre-commit-config.yaml"),
 } | dict.fromkeys(("cat", "cp", "mkdir", "find", "source", "sha256sum", "ulimit"), check_shell)  # fmt: skip
 
 
@@ -259,6 +262,6 @@ def test_the_checks_see_what_they_are_for(tmp_path):
         program, *words = shlex.split(wrong)
         with pytest.raises((Exception, SystemExit)):
             CHECKS[program](words)
-    lacking = blocks("docs/data.md")[0].replace("precision: fp32", "")
-    with pytest.raises(UserError, match="'precision' is missing"):
+    lacking = blocks("docs/data.md")[0].replace("reader: folder", "")
+    with pytest.raises(UserError, match="'reader' is missing"):
         accept(tmp_path, merged(written(), yaml.safe_load(lacking)))
