@@ -78,5 +78,6 @@ lint: $(STAMP)  ## ruff, mypy, snakefmt and YAML syntax
 docs: $(STAMP)  ## the documentation site, into site/; a broken link or a page that no menu names fails
 	$(RUN) mkdocs build --strict --quiet
 
-clean:  ## remove results, not data and not the environment
-	rm -rf recipes models results reports logs export report.zip site
+MADE := recipes models results reports logs export report.zip site
+clean:  ## remove results, not data, not the environment and not what git has of the recorded study
+	git clean -ffdxq -- $(MADE) 2> /dev/null || rm -rf $(MADE)
