@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
 
 class Header(tarfile.TarInfo):
-    """tarfile's reading of one entry, without its endless loop on negative sizes (CVE-2025-8194) and its trust in
+    """tarfile's parser of one entry, without its endless loop on negative sizes (CVE-2025-8194) and its trust in
     the size of names.
     """
 
