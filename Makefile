@@ -1,5 +1,5 @@
-# Two commands: `make reproduce` and `make test`. Each sets up what it needs; neither does set-up work twice.
-# What else one asks of a study is in `ca-tride --help`.
+# The two main commands are `make reproduce` and `make test`. Each sets up what it needs, once.
+# `ca-tride --help` lists all commands for a study.
 PYTHON ?= python3
 # nproc takes OMP_NUM_THREADS for the number of cores.
 CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -22,25 +22,25 @@ reproduce: $(STAMP)  ## run the study of params.yaml and print the main table
 	@$(RUN) ca-tride compute --cores $(CORES)
 	@cat reports/tables/main.md
 
-test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines; marked tests (pyproject.toml) have a target each
+test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines; tests with a mark (pyproject.toml) have their own targets
 	$(RUN) python -m pytest -n $(CORES) --dist worksteal
 
-coverage: $(STAMP)  ## the quick suite again, with the lines that no test runs
+coverage: $(STAMP)  ## the quick suite with the lines that no test runs
 	$(RUN) python -m pytest -n $(CORES) --dist worksteal --cov --cov-report term-missing:skip-covered
 
 test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
 	$(RUN) python -m pytest -m browser -rs
 
-test-crate: $(STAMP)  ## a run's RO-Crate by roc-validator, which wants an older rich: it has an environment of its own
+test-crate: $(STAMP)  ## a run's RO-Crate by roc-validator, in its own environment because it needs an older rich
 	test -x $(VENV)/crate/bin/python || $(PYTHON) -m venv $(VENV)/crate
 	$(VENV)/crate/bin/python -m pip install --quiet --disable-pip-version-check roc-validator==0.13.0 rocrate==0.16.0
 	$(RUN) python -m pytest -m crate -rs
 
-test-slow: $(STAMP)  ## what takes minutes: three seeds of the study, byte identity across folders
+test-slow: $(STAMP)  ## tests that take minutes: three seeds of the study, identical bytes in two folders
 	$(RUN) python -m pytest -m slow
 
-test-engines: $(STAMP)  ## scenarios of Snakemake and DVC on one study, each a real run
+test-engines: $(STAMP)  ## Snakemake and DVC in turn on one study, with real runs
 	$(RUN) python -m pytest -m engines -n $(CORES) --dist worksteal
 
 test-s3: $(STAMP)  ## a DVC remote on S3: push, clone, pull, nothing reruns; against a server on this machine
@@ -54,14 +54,14 @@ test-real: $(STAMP)  ## real birds and cars: CA_TRIDE_TEST_DATA names the folder
 test-conda: $(STAMP)  ## the tiny study through --use-conda: conda on the path, or CA_TRIDE_TEST_TOOLS names a folder with one
 	$(RUN) python -m pytest -m conda
 
-test-slurm: $(STAMP)  ## the tiny study on a one-node Slurm, which the folder that CA_TRIDE_TEST_TOOLS names sets up
+test-slurm: $(STAMP)  ## the tiny study on a one-node Slurm, set up by the folder that CA_TRIDE_TEST_TOOLS names
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
 	$(RUN) python -m pytest -m slurm
 
-test-faults: $(STAMP)  ## every fault in every stage: damaged files, disk, memory, clock, processes that die
+test-faults: $(STAMP)  ## faults in every stage: damaged files, disk, memory, clock, killed processes
 	$(RUN) python -m pytest -m faults
 
-fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test draws a few
+fuzz: $(STAMP)  ## over 20,000 hostile parameters, words, lists, archives, images and checkpoints; make test runs a few
 	$(RUN) CA_TRIDE_FUZZ=1 python -m pytest -p no:xdist -s tests/robustness/test_hostile*.py
 
 soak: $(STAMP)  ## 300 tiny jobs on 2 cores while stages are killed at random
@@ -79,7 +79,7 @@ lint: $(STAMP)  ## ruff, mypy, snakefmt and YAML syntax
 	$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
 	$(RUN) snakefmt --check Snakefile workflow/rules && $(RUN) check-yaml --allow-multiple-documents $$(git ls-files '*.yaml' '*.yml')
 
-docs: $(STAMP)  ## the documentation site, into site/; a broken link or a page that no menu names fails
+docs: $(STAMP)  ## the documentation site in site/; fails on a broken link or a page that no menu names
 	$(RUN) mkdocs build --strict --quiet
 
 MADE := recipes models results reports logs export report.zip site

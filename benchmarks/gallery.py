@@ -24,12 +24,12 @@ SMALL_ITEMS, SMALL_CLASSES, SMALL_DIMENSION = 6000, 1100, 64
 
 
 def embeddings(items: int, classes: int, dimension: int, blur: float) -> tuple[Tensor, Tensor]:
-    """Unit vectors (N, D) around the centre of each class, and their labels, class by class."""
+    """Unit vectors (N, D) around the center of each class, and their labels, class by class."""
     draw = torch.Generator().manual_seed(0)
     labels = torch.sort(torch.randint(classes, (items,), generator=draw)).values
-    centres = F.normalize(torch.randn(classes, dimension, generator=draw))
+    centers = F.normalize(torch.randn(classes, dimension, generator=draw))
     spread = blur / dimension**0.5
-    return F.normalize(centres[labels] + spread * torch.randn(items, dimension, generator=draw)), labels
+    return F.normalize(centers[labels] + spread * torch.randn(items, dimension, generator=draw)), labels
 
 
 def main(threads: int) -> None:

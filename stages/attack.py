@@ -11,8 +11,8 @@ from stages.runtime.params import dataset as dataset_block
 def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -> list[Path]:
     """Write <attack>.json, <attack>.parquet and <attack>_examples.npy to results/<dataset>/<defense>/<seed>/.
 
-    Every so many minutes what is done goes to <attack>.resume.pt beside them; a killed run goes on from it and ends
-    with the same bytes.
+    Every ``resume.minutes`` finished results are saved to <attack>.resume.pt beside them; a killed run resumes from it
+    and ends with the same bytes.
     """
     data_block, block = dataset_block(params, dataset), attack_block(params, attack, dataset)
     threads.limit(data_block["training"]["threads"])

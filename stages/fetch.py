@@ -1,4 +1,4 @@
-"""Download a dataset's original files and compare them with what was published; done by hand, no job of the graph."""
+"""Download a dataset's original files and verify them; run by hand, no job of the graph."""
 
 from __future__ import annotations
 

@@ -13,9 +13,8 @@ from stages.runtime.progress import first_process
 def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     """Write models/<dataset>/<defense>/<seed>/model.safetensors and history.csv.
 
-    Every so many minutes the state goes to resume.pt beside them; a killed run goes on from it and ends with the same
-    bytes.
-    Of several processes that torchrun started, the first one writes, and names what it wrote.
+    Every ``resume.minutes`` the state is saved to resume.pt beside them; a killed run resumes from it and ends with the
+    same bytes. Of several processes that torchrun started, only the first one writes and returns paths.
     """
     data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
     crop, profile, folder = data_block["crop"], block["training"], artifacts.model_dir(dataset, defense, seed)

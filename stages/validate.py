@@ -1,4 +1,4 @@
-"""Stage 2: great-expectations checks the manifest and the images; nothing trains on data that fails."""
+"""Stage 2: great-expectations checks the manifest and the images; no model trains on data that fail."""
 
 import os
 from pathlib import Path

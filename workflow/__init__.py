@@ -1,1 +1,1 @@
-"""The two engines' side: rules, recipes, hand-over, papers and commands."""
+"""The side of the engines: rules, recipes, sync, papers and commands."""

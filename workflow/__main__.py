@@ -13,27 +13,27 @@ from importlib import import_module
 from stages.runtime.errors import UserError, printable
 
 COMMANDS = {
-    "compute": "run the study of params.yaml, or compute one table or one cell and print it",
-    "plan": "jobs, hours and disk of the study, before anything starts",
-    "show": "print one table or one cell from the results that are there",
+    "compute": "run the study of params.yaml, or compute and print one table or one cell",
+    "plan": "estimate jobs, hours and disk space before a run",
+    "show": "print one table or one cell from existing results",
     "fetch": "download a dataset's original files and verify them",
     "sync": "tell one engine (Snakemake, DVC) what the other has finished",
-    "prune": "list what removed blocks of params.yaml left behind, or delete it",
+    "prune": "list results of blocks that were removed from params.yaml, or delete them",
     "bundle": "put the report into one zip that opens without the repository",
-    "export": "one checkpoint with a model card and the license of its data",
+    "export": "write one checkpoint with a model card and the license of its data",
     "crate": "describe the finished run as a Workflow Run RO-Crate",
-    "verify": "run the study anew in an empty folder and compare its bytes with a record",
+    "verify": "run the study again in an empty folder and compare its bytes with a record",
     "licenses": "write the licenses of all pinned packages to docs/licenses.md",
 }
-PASSED_ON = "--"  # what follows it belongs to Snakemake
+PASSED_ON = "--"  # arguments after it go to Snakemake
 
 
 def main(words: list[str] | None = None) -> None:
-    """Run one command; an error that the user can mend ends in one line on stderr and exit status 1."""
+    """Run one command; an error that the user can fix ends in one line on stderr and exit status 1."""
     words = sys.argv[1:] if words is None else words
     end = words.index(PASSED_ON) if PASSED_ON in words else len(words)
     words, passed_on = words[:end], words[end + 1 :]
-    parser = argparse.ArgumentParser(prog="ca-tride", description="CA-TRIDE, reproduced: work with the study here.")
+    parser = argparse.ArgumentParser(prog="ca-tride", description="CA-TRIDE, reproduced: the study in this folder.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         added = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)

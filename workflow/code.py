@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-# Dict literals of which a job runs what its parameters name.
+# Dict literals of which a job uses the entries that its parameters name.
 REGISTRIES = ("ATTACKS", "BACKBONES", "DEFENSES", "MINERS", "READERS")
-# Modules that are not followed, or every new message would retrain everything, each with why it cannot change a result.
-# Where a change of one is meant to: `snakemake --forceall`.
+# Modules that are not followed, because otherwise every new message would retrain everything, each with the reason why
+# it cannot change a result. If a change of one is meant to, use `snakemake --forceall`.
 CANNOT_CHANGE_A_RESULT = {
-    "stages.core.selfchecks": "refuses a model that is no function of its images",
-    "stages.models.state_dicts": "says which weights do not fit",
-    "stages.runtime.artifacts": "where files lie, and writing them whole or not at all",
+    "stages.core.selfchecks": "refuses a model whose output does not depend on its images alone",
+    "stages.models.state_dicts": "reports weights that do not fit",
+    "stages.runtime.artifacts": "paths of files, and atomic writes",
     "stages.runtime.blocks": "writes out the values that are in the recipe",
     "stages.runtime.checks": "refuses wrong parameters",
-    "stages.runtime.checksums": "compares files with what was written of them, and ends the job where they differ",
+    "stages.runtime.checksums": "compares files with recorded hashes, and ends the job if they differ",
     "stages.runtime.cli": "words and messages",
     "stages.runtime.conflicts": "refuses files that git left half merged",
     "stages.runtime.documents": "reads the values that are in the recipe",
@@ -44,7 +44,7 @@ Reference = tuple[str, str]  # a module's dotted name, and a definition in it
 
 
 class Definition(NamedTuple):
-    """What a definition says, the definitions that it uses, and the strings in it, which may name registry entries."""
+    """The text of a definition, the definitions that it uses, and its strings, which may name registry entries."""
 
     text: str
     uses: frozenset[Reference]
@@ -124,7 +124,7 @@ class Reader:
                     yield alias.asname or alias.name, target
 
     def _definition(self, name: str, nodes: list[ast.stmt] | list[ast.expr]) -> Definition:
-        """What the nodes that bind a name say and use."""
+        """The definition that the nodes binding a name make up."""
         if name and all(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
             target = self.imported.get(name)
             text = f"{target}" if target else canonical(nodes)
@@ -208,14 +208,14 @@ def read(root: Path, module: str) -> dict[str, Definition]:
 
 
 def reached(root: Path, start: Reference, named: Iterable[str] | None) -> set[Reference]:
-    """All definitions that running ``start`` can come to; of registries the entries ``named``, or all for None.
+    """All definitions that running ``start`` can reach; of registries the entries ``named``, or all for None.
 
     Strings in the code name entries as well: a default of an option does.
     """
     found: set[Reference] = set()
     words = set(named or ())
     todo = [start]
-    waiting: dict[str, list[Reference]] = {}  # entries of registries that were come to, by key
+    waiting: dict[str, list[Reference]] = {}  # entries of registries that were reached, by key
     while todo:
         reference = todo.pop()
         module, name = reference

@@ -1,8 +1,8 @@
-"""Run Snakemake and show how far it is: jobs done, and each running job with its remaining time.
+"""Run Snakemake and show progress: finished jobs, and each running job with its remaining time.
 
-Snakemake tells a logger plugin, `LogHandler`, what happens; how far the running jobs are stands in logs/progress/. On a
-terminal the lines stay in place; elsewhere one is written a minute. Of Snakemake's messages only the list of jobs and
-failures are shown; all are in .snakemake/log.
+A logger plugin, `LogHandler`, receives Snakemake's messages, and running jobs write their progress to logs/progress/.
+On a terminal the lines stay in place; elsewhere one line is written per minute. Of Snakemake's messages only the list
+of jobs and failures are shown; .snakemake/log has all of them.
 """
 
 import json
@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 
 def states() -> list[State]:
-    """What the running jobs last said, those of killed processes left out."""
+    """The last states of running jobs, without those of killed processes."""
     found = []
     for path in sorted(STATES.glob("[!.]*.json")):
         try:
@@ -54,19 +54,19 @@ def states() -> list[State]:
 
 
 def line(done: int, total: int, running: Iterable[State]) -> str:
-    """How far everything is, in one line."""
+    """The progress of the whole run, in one line."""
     jobs = [f"{job.label} {job.done}/{job.total} {job.remaining()}".strip() for job in running]
     return "; ".join([f"{done} of {total} jobs done", *jobs])
 
 
 class LogHandler(LogHandlerBase):
-    """Snakemake's logger plugin: shows the list of jobs, how far they are, and failures, on stderr."""
+    """Snakemake's logger plugin: shows the list of jobs, their progress, and failures, on stderr."""
 
     writes_to_stream, writes_to_file, needs_rulegraph = True, False, False
-    has_filter, has_formatter = True, False  # what is shown is chosen here; its form is Snakemake's
+    has_filter, has_formatter = True, False  # messages are selected here; Snakemake formats them
 
     def __post_init__(self) -> None:
-        """Begin to show; Snakemake calls `close` when the run has ended."""
+        """Start the display; Snakemake calls `close` when the run has ended."""
         self.console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         live = self.console.is_terminal
@@ -98,7 +98,7 @@ class LogHandler(LogHandlerBase):
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def _show_live(self) -> None:
-        """Bring the lines on the terminal up to date."""
+        """Update the lines on the terminal."""
         while not self.ended.wait(0.5):
             running = states()
             for label in set(self.tasks) - {job.label for job in running}:
@@ -110,7 +110,7 @@ class LogHandler(LogHandlerBase):
             self.bar.update(self.whole, completed=self.done, total=self.total or None)
 
     def _write_lines(self) -> None:
-        """Write a line now and then."""
+        """Write a line every ``EVERY`` seconds."""
         while not self.ended.wait(EVERY):
             self._print(line(self.done, self.total, states()))
 

@@ -1,6 +1,6 @@
-"""What each job depends on beside its data: the values of params.yaml that it reads, and the code that it runs.
+"""What each job depends on besides its data: the values of params.yaml that it reads, and the code that it runs.
 
-    python -m workflow.recipes     writes the recipe of every job of the run to recipes/, and says what changed
+    python -m workflow.recipes     writes the recipe of every job of the run to recipes/, and prints changes
 
 Snakemake has a job's recipe among its rule's `params`. For DVC the stage `recipes` writes them to files, which other
 stages name among their `deps`: recipes/train/digits/act.json for `python -m stages.train digits act <seed>`.
@@ -22,10 +22,10 @@ from stages.runtime.params import Params
 from workflow import code
 
 FOLDER = Path("recipes")
-SHOWN = 10  # changes that are named
+SHOWN = 10  # changes that are printed
 NO_RESULT = {"resume"}  # sections of params.yaml that change no result
 COMPUTING = ("threads", "device", "deterministic")  # keys of a training profile that evaluations and attacks use too
-FILES = {"report": ("stages/reporting/templates/*", "workflow/**/published.csv")}  # what a stage reads beside its data
+FILES = {"report": ("stages/reporting/templates/*", "workflow/**/published.csv")}  # what a stage reads besides its data
 
 Values = dict[str, Any]
 
@@ -68,7 +68,7 @@ def visualize(params: Params, dataset: str) -> Values:
 
 
 def report(params: Params) -> Values:
-    """Everything that may be printed."""
+    """All values that the report may print."""
     return {key: value for key, value in params.items() if key not in NO_RESULT}
 
 
@@ -99,7 +99,7 @@ def of_dataset(params: Params, dataset: str, *keys: str) -> Values:
 
 
 def computing(params: Params, dataset: str) -> Values:
-    """How evaluations and attacks on a dataset compute."""
+    """Settings of computing that evaluations and attacks on a dataset use."""
     profile = parameters.dataset(params, dataset)["training"]
     values = {f"datasets.{dataset}.training.{key}": profile[key] for key in COMPUTING}
     return values | of_dataset(params, dataset, "precision")
@@ -112,14 +112,14 @@ def own_model(params: Params, dataset: str, defense: str) -> Values:
 
 
 def network(params: Params, dataset: str, defense: str) -> Values:
-    """What decides on the code of a model's network: its backbone, or a user's own model."""
+    """What determines the code of a model's network: its backbone, or a user's own model."""
     profile = parameters.defense(params, defense, dataset)["training"]
     own = own_model(params, dataset, defense)
     return own or {f"defenses.{defense}.training.backbone": profile["backbone"]}
 
 
 def recipe(params: Params, stage: str, words: Mapping[str, Any]) -> Values:
-    """What a job depends on beside its data: values of params.yaml by dotted key, resolved, and hashes.
+    """What a job depends on besides its data: values of params.yaml by dotted key, resolved, and hashes.
 
     ``params`` are those of ``stages.runtime.params.load``; ``words`` the job's, of which those that change no recipe
     are ignored. ``code`` is the hash of the code that the job runs, ``files`` that of files of the repository that it
@@ -172,7 +172,7 @@ def of_run(params: Params) -> dict[Path, Values]:
 
 
 def read(path: Path) -> Values | None:
-    """A recipe that was written before; None where it is not there or damaged."""
+    """A recipe that was written before; None if it is missing or damaged."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -188,7 +188,7 @@ def changes(before: Values, now: Values) -> list[str]:
 
 
 def write(params: Params, folder: Path = FOLDER) -> list[str]:
-    """Make ``folder`` hold the recipes of the run and nothing else; what changed in those that stay, in words.
+    """Write the recipes of the run to ``folder`` and remove all others; changes of those that stay, in words.
 
     Recipes that did not change keep their files.
     """

@@ -1,11 +1,11 @@
 """Tell one engine what the other has finished.
 
-    ca-tride sync dvc         after snakemake, which does it by itself at the end of a run
+    ca-tride sync dvc         after Snakemake, which runs it at the end of a run
     ca-tride sync snakemake   after dvc repro, pull or checkout
 
-Both know a finished job by records of their own, dvc.lock and .snakemake/metadata. Each direction writes the other's
-records only where the work is proven finished: Snakemake has nothing left to do, or `dvc status` is clean. A file that
-is neither what its job wrote (logs/provenance) nor what dvc.lock names was edited by hand and is never handed over.
+Each engine has its own records of finished jobs, dvc.lock and .snakemake/metadata. Each direction writes the other's
+records only when the work is proven finished: Snakemake has nothing left to do, or `dvc status` is clean. A file that
+matches neither its job's record (logs/provenance) nor dvc.lock was edited by hand and is never recorded.
 """
 
 import hashlib
@@ -43,10 +43,10 @@ WITHOUT_GIT = "`dvc config core.no_scm true` lets it work without, or `git init`
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    """A command of this environment, its output captured.
+    """Run a command of this environment and capture its output.
 
     Raises:
-        SystemExit: the command fails; shows what it complains of.
+        SystemExit: the command fails; shows its message.
     """
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -117,9 +117,9 @@ def locked() -> str:
 
 
 def edited() -> list[Path]:
-    """Outputs changed since their job wrote them and not by DVC: what a hand has edited.
+    """Outputs that changed since their job wrote them and not by DVC: files edited by hand.
 
-    Only files younger than their record are read, so that looking costs next to nothing.
+    Only files younger than their record are read, so that the check costs next to nothing.
     """
     found = []
     for record in sorted(PROVENANCE.glob("*/*.json")):
@@ -128,12 +128,12 @@ def edited() -> list[Path]:
             changed = [path for path in differs(record) if digest(path, "md5") not in locked()]
             found += changed
             if not changed:
-                os.utime(record)  # looked at: next time its files are older
+                os.utime(record)  # checked: next time its files are older
     return found
 
 
 def refuse_edited(paths: list[Path]) -> None:
-    """Say which file was edited by hand and the way out.
+    """Name a file that was edited by hand, and the fix.
 
     Raises:
         SystemExit: there is one.
@@ -149,12 +149,12 @@ def refuse_edited(paths: list[Path]) -> None:
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Keep DVC away from what jobs write while the block runs, by DVC's own lock file, which names this process.
+    """Lock DVC out of what jobs write while the block runs, by DVC's own lock file, which names this process.
 
     A killed process leaves an entry behind that DVC removes by itself. Without DVC in this folder nothing is locked.
 
     Raises:
-        SystemExit: DVC is at work here.
+        SystemExit: DVC is running here.
     """
     if not Path(".dvc").is_dir():
         yield
@@ -176,7 +176,7 @@ def exclusive() -> Iterator[None]:
 
 
 def upstream(name: str) -> int:
-    """Where a DVC stage stands in the graph: of several that changed, the first is the cause."""
+    """The position of a DVC stage in the graph: of several that changed, the first is the cause."""
     stage = name.partition("@")[0]
     return STAGES.index(stage) if stage in STAGES else -1
 

@@ -54,9 +54,9 @@ def folded(path: str) -> str:
 
 
 def inside(path: str, entry: str) -> PurePosixPath:
-    """A path from a list, in the form of any system, as one that stays below the dataset's folder.
+    """A path from a list, in the notation of any system, as one that stays below the dataset's folder.
 
-    ``entry`` says where it stands.
+    ``entry`` names the list and the line.
 
     Raises:
         UserError: it leaves the folder, or names none.
@@ -205,7 +205,7 @@ def require_class(class_id: int, names: dict[int, str], entry: str, where: str) 
 def listed(tree: Tree, rows: Iterable[tuple[int, int, str, str]]) -> list[Item]:
     """Items of a list (image id, class id, class name, path below a folder), after comparing it with the disk.
 
-    The folders that the paths begin with may lie anywhere below the root, each in another place.
+    The first folders of the paths may be anywhere below the root.
 
     Raises:
         UserError: a path leaves its folder, an image is listed and absent or listed twice, or is there and not listed.

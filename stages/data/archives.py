@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
 
 class Header(tarfile.TarInfo):
-    """tarfile's reading of one entry, without its endless loop on negative sizes (CVE-2025-8194) and its trust in
+    """tarfile's parser of one entry, without its endless loop on negative sizes (CVE-2025-8194) and its trust in
     the size of names.
     """
 
@@ -96,9 +96,9 @@ class Budget:
 
 @contextmanager
 def unpacked(raw: Path, beside: Path) -> Iterator[Path]:
-    """The folder with a dataset's files: ``raw`` itself, or where it holds archives a temporary one with all contents.
+    """The folder with a dataset's files: ``raw`` itself, or if it has archives a temporary one with all contents.
 
-    What lies beside the archives is there too; archives inside archives are unpacked where they are.
+    It also has the files beside the archives; archives inside archives are unpacked in place.
 
     Args:
         raw: what the user put there; is never written to.
@@ -122,7 +122,7 @@ def unpacked(raw: Path, beside: Path) -> Iterator[Path]:
 
 
 def unpack_into(archive: Path, folder: Path, name: str, budget: Budget, depth: int = 1) -> None:
-    """Unpack an archive and those inside it, and put the contents into ``folder`` beside what is there.
+    """Unpack an archive and those inside it, and add the contents to ``folder``.
 
     An archive of bare images gets a folder of its own name, so that one archive per class makes one folder per class.
 

@@ -81,10 +81,10 @@ def resident(split: Split, device: torch.device) -> Tensor | None:
 
 
 def training_batches(split: Split, device: torch.device, *, most: int, crop: int, flip: bool) -> Load:
-    """How an epoch of at most ``most`` images a batch gets to the device.
+    """A loader of epochs, with at most ``most`` images per batch, to the device.
 
-    Cut by a GPU that holds all pixels; otherwise by this process, a batch ahead, in memory that is used again: a batch
-    lasts until the next is asked for.
+    A GPU that holds all pixels cuts the images itself. Otherwise this process prepares the next batch in memory that is
+    reused, so a batch is valid until the next one is requested.
     """
     there = resident(split, device)
 

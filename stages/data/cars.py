@@ -1,4 +1,4 @@
-"""Cars-196 (method.md 1.1) in the forms that people have it in, each told by its lists."""
+"""Cars-196 (method.md 1.1) in three forms, recognized by their lists."""
 
 import csv
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Lists(NamedTuple):
 
 
 class Form(NamedTuple):
-    """One way in which the dataset is passed on: the lists it has, where its images lie, and how to read it."""
+    """One form of the dataset: its lists, the folders of its images, and how to read it."""
 
     lists: tuple[str, ...]
     images: str

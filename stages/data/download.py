@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 CHUNK = 1 << 20
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 # md5 only guards against damage; it is what these datasets were published with. `unpacked_md5` is that of what a gzip
-# file holds, since mirrors compress the same content anew.
+# file holds, since mirrors compress the same content again.
 CHECKSUMS = ("sha256", "md5", "unpacked_md5")
 
 Source = Mapping[str, Any]  # an entry of `datasets.<name>.fetch`: url, perhaps name, and one of CHECKSUMS or holds
@@ -94,7 +94,7 @@ def verify(path: Path, source: Source) -> None:
 
 
 def check_originals(raw: Path, sources: list[Source], dataset: str) -> None:
-    """Compare what lies in ``raw`` with the checksums of the dataset's ``fetch`` list.
+    """Compare the files in ``raw`` with the checksums of the dataset's ``fetch`` list.
 
     Raises:
         UserError: nothing is there, or a published file is not the published one.
@@ -115,7 +115,7 @@ def by_hand(source: Source, folder: Path) -> str:
 
 
 def download(source: Source, folder: Path) -> Path:
-    """Fetch one file into ``folder``; a broken download goes on from its ``.part`` file.
+    """Fetch one file into ``folder``; a broken download resumes from its ``.part`` file.
 
     Raises:
         UserError: the server does not give it or what came is not it; says what to get by hand and where to put it.

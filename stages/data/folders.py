@@ -81,7 +81,7 @@ def _unwrapped(node: Node) -> Node:
 
 
 def _classes(root: Node, raw: Path) -> Iterator[Class]:
-    """The classes in order; images that lie elsewhere are told of by ``originals.left_out``."""
+    """The classes in order; ``originals.left_out`` reports images in other places."""
     direct = [node for node in root.folders if node.images]
     if direct and all(node.path.name.lower() in SPLITS for node in root.folders):
         raise UserError(

@@ -30,7 +30,7 @@ def read(path: Path) -> Annotations:
     Raises:
         UserError: the file is damaged, or not such a file.
     """
-    # -I: nothing but installed packages can be imported, whatever lies in the present folder.
+    # -I: nothing but installed packages can be imported, whatever the current folder contains.
     command = [sys.executable, "-I", __file__, str(path.resolve())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)

@@ -1,6 +1,6 @@
-"""What lies in a dataset's folder: walked once, links followed, so that readers, both engines and messages agree on it.
+"""The files of a dataset's folder, links followed: one walk for readers, both engines and messages, so that they agree.
 
-Only the standard library is imported, because Snakemake asks for a fingerprint of every dataset when it starts.
+Only the standard library is imported, because Snakemake needs a fingerprint of every dataset when it starts.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ UNREAD = {
 }
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip")  # kinds that are unpacked
 SEALED = (".7z", ".rar", ".tar.zst", ".tzst", ".tar.lz4", ".gz", ".bz2", ".xz", ".zst", ".z01", ".001", ".iso", ".dmg")
-# What other systems leave beside a user's files, besides names that start with a dot.
+# Files that operating systems add to folders, besides names that start with a dot.
 LITTER = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
 # First bytes of kinds of images, for files whose names do not tell. ISO media name their brand after four bytes.
 SIGNATURES = {
@@ -123,7 +123,7 @@ def and_more(found: Collection[object]) -> str:
 
 
 def kind_of(path: Path) -> str:
-    """What a file is by its first bytes: a kind of image or what stands in for one; "" where that is not known."""
+    """The kind of a file by its first bytes, an image format or a document; "" if unknown."""
     try:
         with path.open("rb") as file:
             head = file.read(256)
@@ -141,7 +141,7 @@ def kind_of(path: Path) -> str:
 
 
 def left_out(root: Path, used: Collection[Path], *, with_lists: bool) -> str:
-    """What lies below ``root`` and is not read, for one warning: how many files, why, and an example of each kind.
+    """Files below ``root`` that are not read, for one warning: how many, why, and an example of each kind.
 
     Args:
         used: the image files that are read.

@@ -78,7 +78,7 @@ def located(raw: Path) -> Iterator[None]:
 
 
 def require_space(path: Path, size: int) -> None:
-    """Refuse to begin what cannot end.
+    """Refuse to start if the disk has not enough space.
 
     Raises:
         UserError: ``size`` bytes do not fit beside ``path``.

@@ -20,7 +20,7 @@ Reader = Callable[[Path], list[Item]]
 
 
 def digits(raw: Path) -> list[Item]:
-    """scikit-learn's 1,797 bundled 8x8 grey digits; values 0..16 become 0..255. ``raw`` is not used."""
+    """scikit-learn's 1,797 bundled 8x8 gray digits; values 0..16 become 0..255. ``raw`` is not used."""
     from sklearn.datasets import load_digits
 
     bundle = load_digits()

@@ -1,4 +1,4 @@
-"""Prepared data: reading it, and turning stored pixels into batches."""
+"""Prepared data: reading it and turning stored pixels into batches."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One attack on many test images: batches, what is measured of each image, and how a killed run goes on."""
+"""One attack on many test images: batches, metrics of each image, and resuming a killed run."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping

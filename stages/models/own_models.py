@@ -75,7 +75,7 @@ def _failure(error: BaseException) -> str:
 
 
 def check(model: nn.Module, images: Tensor, key: str) -> None:
-    """Refuse a model that is no function of each image: attacks and figures would mean nothing.
+    """Refuse a model that is not a function of each image alone: attacks and metrics would mean nothing.
 
     ``images`` (B, C, H, W) in [0, 1] are a few test images, ``key`` the model's place in params.yaml.
 

@@ -78,7 +78,7 @@ class Data(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """The file that a run goes on from, what it is made of, and how many minutes pass between two writes."""
+    """The file to resume from, the identity of the run, and the minutes between two writes."""
 
     path: Path
     identity: str
@@ -112,7 +112,7 @@ def fit(
 
 
 def restored(model: Embedder, kept: Resume) -> tuple[History, TrainState | None]:
-    """Give ``model`` the weights that a killed run kept; its history, and where it goes on."""
+    """Give ``model`` the weights that a killed run saved; its history and its state."""
     state = resume.load(kept.path, kept.identity, "weights", "history", *TrainState._fields)
     if not state:
         return [], None

@@ -34,7 +34,7 @@ def load(network: nn.Module, backbone: str) -> None:
 
 
 def places(weights: Weights) -> list[Path]:
-    """Where the file may lie, in the order to look: the project, torchvision's cache, its package."""
+    """Paths of the file in search order: the project, torchvision's cache, its package."""
     found = [home(weights), Path(torch.hub.get_dir()) / "checkpoints" / weights.file]
     spec = find_spec(weights.package) if weights.package else None
     for folder in (spec and spec.submodule_search_locations) or []:

@@ -1,1 +1,1 @@
-"""From results to tables, verdicts, figures and the page."""
+"""Tables, verdicts, figures and the page from results."""

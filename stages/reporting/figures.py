@@ -99,7 +99,7 @@ def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
         axes[0].invert_yaxis()
         for axis in axes[len(shown) :]:
             axis.set_axis_off()
-        figure.supxlabel("share of the ideal (%), higher is more robust; grey ticks: mean of all defenses", fontsize=9)
+        figure.supxlabel("share of the ideal (%), higher is more robust; gray ticks: mean of all defenses", fontsize=9)
     return True
 
 

@@ -133,7 +133,7 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
 
 
 def labels_of(params: Params) -> dict[str, str]:
-    """What each defense is called: as in the first table that has it, else by its block's name.
+    """The label of each defense: that of the first table that has it, else its block's name.
 
     Their order, that of the tables and then of the blocks, gives each defense its color and marker in the figures.
     """

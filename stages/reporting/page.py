@@ -18,7 +18,7 @@ from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, U
 from stages.runtime import artifacts, params
 
 TEMPLATES = Path(__file__).parent / "templates"
-# A verdict's mark is a shape and a word beside a colour, so that it can be read without seeing colours.
+# A verdict's mark has a shape and a word beside a color, so that it can be read without seeing colors.
 MARKS = {
     MATCH: ("match", "✓"),
     DIFFERS: ("differs", "✗"),
@@ -88,10 +88,10 @@ RANKING = ("ers", "ars_reconstructed")  # the scores that name a leader each
 
 
 def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
-    """Who leads a table by ERS, and who by the benign-relative score, and by how much; None without ERS.
+    """The leaders of a table by ERS and by ARS (reconstructed), and their lead; None without ERS.
 
-    Rows marked shrunk are ranked with their mark: where to draw that line is our choice, and a leader must not hang on
-    it. Collapsed models have no ranking left and are told apart.
+    Rows marked shrunk are ranked with their mark: the threshold is our choice, and a leader must not depend on it.
+    Collapsed models have no ranking left and are not ranked.
     """
     leaders = [found for metric in RANKING if (found := _leader(section["rows"], models, metric))]
     if not leaders or leaders[0]["metric"] != RANKING[0]:
@@ -172,14 +172,14 @@ def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
 
 
 def pictures(datasets: list[str]) -> list[dict[str, Any]]:
-    """The attack galleries of some datasets; one that is not there is left out."""
+    """The pictures of attacks of some datasets; missing ones are left out."""
     found = [artifacts.REPORTS / "visualize" / f"{dataset}.json" for dataset in datasets]
     contents = [json.loads(path.read_text()) for path in found if path.exists()]
     return [content for content in contents if content["attacks"]]
 
 
 def drawings(folder: Path, drawn: list[str], loaded: params.Params) -> list[dict[str, Any]]:
-    """The figures that show something, as addresses that hold them, with title and caption."""
+    """The figures that show something, as data addresses, with title and caption."""
     shown = []
     for name in drawn:
         kind = next(kind for kind in FIGURES if name.startswith(kind))

@@ -1,4 +1,4 @@
-"""How the report's figures look, and how they are written: bytes that depend on nothing but the data."""
+"""The style of the report's figures, and writing them with bytes that depend on the data alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -63,7 +63,7 @@ def of_table(rows: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def has_collapsed(rows: pd.DataFrame, block: Mapping[str, Any], dataset: str, defense: str | None) -> bool:
-    """Whether the source says that training collapsed, instead of figures; arguments as in ``lookup``."""
+    """Whether the source reports a collapsed training instead of values; arguments as in ``lookup``."""
     same = (rows["source"] == block["source"]) & (rows["dataset"] == block["datasets"].get(dataset))
     outcome = rows[same & (rows["defense"] == defense) & (rows["metric"] == "outcome")]["value"]
     return bool((outcome == "collapse").any())

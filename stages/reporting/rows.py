@@ -1,4 +1,4 @@
-"""Tables: a block's rows for one dataset, ours beside what was published."""
+"""The rows of a table for one dataset: our values beside the published ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,7 +44,7 @@ def table_rows(
 def slack(block: Mapping[str, Any], models: list[Model], name: str) -> float:
     """How far a published value may lie outside our interval, in the metric's unit: the table's tolerance.
 
-    For NMI also as far as it moves with the start of the clustering, which the source does not print.
+    For NMI also half its range over starts of the clustering, which the source does not print.
     """
     allowed = block.get("tolerance", 0) / 100 * column(name).span
     moved = max((model.values.get("nmi_deviation", 0.0) for model in models), default=0.0)

@@ -1,4 +1,4 @@
-"""Tables as data: what the columns mean, and how a table of estimates becomes CSV, Markdown and LaTeX."""
+"""Tables as data: the meaning of the columns, and tables of estimates as CSV, Markdown and LaTeX."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -116,7 +116,7 @@ def notes(columns: list[str], own: str = "") -> list[str]:
 
 
 def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
-    """A cell as people read it: value, and the interval in brackets where asked for and known."""
+    """A cell as text: the value, and its interval in brackets if wanted and known."""
     if cell is None:
         return NOT_RUN
     decimals = column(name).decimals

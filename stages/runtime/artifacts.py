@@ -1,4 +1,4 @@
-"""Where files lie, and how they are written: all or nothing."""
+"""Paths of files, and atomic writes."""
 
 import os
 import shutil

@@ -70,7 +70,7 @@ def _remedy(key: str, missing: str) -> str:
 
 
 def check_references(params: Mapping[str, Any]) -> None:
-    """Check that every name is a block of its section, or an entry of the code's registries, and fits where it stands.
+    """Check that every name is a block of its section, or an entry of the code's registries, and fits its place.
 
     Raises:
         ParameterError: names the first that does not.

@@ -72,7 +72,7 @@ def digest(report: Mapping[str, Any]) -> str:
 
 
 def dump(report: Report, path: Path, beside: Mapping[str, Path] | None = None) -> None:
-    """Write a report with its checksums; ``beside`` are further outputs by their final names, where they lie now."""
+    """Write a report with its checksums; ``beside`` maps final names of further outputs to their present paths."""
     complete = report | {"outputs": {name: sha256(file) for name, file in (beside or {}).items()}}
     dump_json(complete | {"sha256": digest(complete)}, path)
 
@@ -111,10 +111,10 @@ def load(path: Path, made_by: str, *keys: str) -> Report:
 
 
 def check_beside(report: Report, path: Path, made_by: str, *names: str) -> None:
-    """Compare files beside the report at ``path`` with what it says of them.
+    """Compare files beside the report at ``path`` with the hashes in it.
 
     Raises:
-        UserError: one is missing or another one than was written.
+        UserError: one is missing, or is not the one that was written.
     """
     for name in names:
         file = artifacts.require(path.with_name(name), made_by)

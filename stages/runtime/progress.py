@@ -33,8 +33,8 @@ def first_process() -> bool:
 def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     """Pass ``items`` through, with a bar and the remaining time on a terminal.
 
-    How far it is also stands in logs/progress/ while it lasts, for `workflow.progress`, since the terminal of a job
-    that Snakemake started is a log file.
+    The progress is also in logs/progress/ while it lasts, for `workflow.progress`, because the output of a job that
+    Snakemake started goes to a log file.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _bar(*columns) as bar:

@@ -1,7 +1,7 @@
-"""Where a stage stands, so that a killed one goes on from there and ends with the same bytes.
+"""The saved state of a stage, from which a killed one resumes and ends with the same bytes.
 
-Training keeps the weights, the optimizer's state, the epoch, its next batch and what it logged so far, the step, HM's
-previous loss and the history; an attack keeps the results of the queries it is through with. No state of a random
+Training keeps the weights, the optimizer's state, the epoch, its next batch, its log so far, the step, HM's
+previous loss and the history; an attack keeps the results of finished queries. No state of a random
 generator is kept: every draw, the sampler's too, comes from a generator named by (seed, epoch, step) or by the query,
 and the phase of CAP and ANP follows from the step.
 """
@@ -39,7 +39,7 @@ def identity(stage: str, **facts: object) -> str:
 def load(path: Path, own: str, *keys: str) -> State | None:
     """What was kept at ``path`` of the run ``own``, which has these keys, or None where the run starts anew.
 
-    A file of another run, or a damaged one, is set aside and said so, never used.
+    A file of another run, or a damaged one, is set aside with a warning and never used.
     """
     if not path.exists():
         return None
@@ -59,10 +59,10 @@ def load(path: Path, own: str, *keys: str) -> State | None:
 
 @contextmanager
 def keeping(path: Path, own: str, minutes: float) -> Iterator[Callable[[Callable[[], State]], None]]:
-    """Give ``keep(state)`` to a loop, which calls it wherever it could go on from.
+    """Give ``keep(state)`` to a loop, which calls it at every point from which it could resume.
 
-    Every so many minutes (always, at 0) it writes what ``state()`` gives, whole or not at all. When SIGTERM came it
-    does so too, and ends the block.
+    Every ``minutes`` (always, at 0) it writes what ``state()`` returns, atomically. After a SIGTERM it writes at once
+    and ends the block.
     """
     with postponed_termination() as asked:
         last = time.monotonic()
@@ -80,7 +80,7 @@ def keeping(path: Path, own: str, minutes: float) -> Iterator[Callable[[Callable
 
 
 def save(path: Path, state: State) -> None:
-    """Write a state, whole or not at all."""
+    """Write a state atomically."""
     with artifacts.writing(path) as (draft,):
         whole = io.BytesIO()
         torch.save(state, whole)

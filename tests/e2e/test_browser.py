@@ -85,7 +85,7 @@ def test_it_opens_from_disk_and_asks_for_nothing(opened, folder, width):
     broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)")
     assert broken == []
     names = page.locator("figure img").evaluate_all("found => found.map(i => i.alt)")
-    wanted = ("What robustness costs", "The ten parts of ERS", "Training", "Attacks as published", "Robustness against")
+    wanted = ("What robustness costs", "The ten parts of ERS", "Training", "Attacks as published", "Robustness by")
     assert all(any(name.startswith(word) for name in names) for word in wanted)
 
 

@@ -1,1 +1,1 @@
-"""What a user asks of a study beside running it."""
+"""The commands of ``ca-tride``, one module each."""

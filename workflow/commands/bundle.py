@@ -1,7 +1,7 @@
 """Put the report into one zip that opens without the repository.
 
-It holds reports/, params.yaml and of logs/ what the page links: provenance, Data Docs and the jobs' logs. Unpack it and
-open reports/index.html. Equal files give equal bytes.
+It contains reports/, params.yaml and the parts of logs/ that the page links to: provenance, Data Docs and the jobs'
+logs. Unpack it and open reports/index.html. Equal files give equal bytes.
 """
 
 from __future__ import annotations

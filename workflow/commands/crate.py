@@ -1,8 +1,8 @@
 """Describe a finished run as a Workflow Run RO-Crate: logs/provenance/crate/, a folder that can be archived as it is.
 
-Snakemake does this at the end of a run; after `dvc repro` call it. The crate holds the workflow, params.yaml, the
-reports and the record of every job (when, where, with which versions, and the SHA-256 of what it wrote). Models and
-data are named by these hashes and stay where they are.
+Snakemake runs this command at the end of a run; run it yourself after `dvc repro`. The crate contains the workflow,
+params.yaml, the reports and the record of every job (when, where, with which versions, and the SHA-256 of its outputs).
+It names models and data by these hashes and does not copy them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Export one checkpoint to pass on: the weights, a model card and a license note of the data.
+"""Export one checkpoint: the weights, a model card and a license note of the data.
 
-They go to export/<dataset>-<defense>-<seed>/. The card (README.md) says how the model was trained, what it was measured
-to do, on what, and what it is not for, in the form that model hubs read. Figures that were not run say so.
+They are written to export/<dataset>-<defense>-<seed>/. The card (README.md) describes training, data, measured values
+and limits, in the form that model hubs read.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ from stages.models import checkpoints
 model = checkpoints.load(Path("model.safetensors"), "")
 ```
 
-The architecture stands in the header of the safetensors file. Pixel normalisation is inside.
+The header of the safetensors file contains the architecture. The model normalizes pixels itself.
 
 ## Training
 
 ```yaml
 {block}```
 
-Data: {dataset}, {train} training images of {classes} classes; test classes are disjoint. {license}
+Data: {dataset}, {train} training images of {classes} classes. {license}
 
 ## What was measured
 
-On {test} test images of new classes{attacked}, attacks within eps {eps:.4g} of pixels in [0, 1].
+On {test} test images{attacked}, with attacks within eps {eps:.4g} of pixels in [0, 1].
 
 {table}
 
-One training; figures of another seed differ. SHA-256 of the weights: `{sha256}`.
+The values are of one training; another seed gives others. SHA-256 of the weights: `{sha256}`.
 
 ## Limits
 
-A study model. Robustness was measured against the nine attacks above with their step counts, not proven; an attacker
-with more steps or another aim may do better. A small `spread` raises ERS without protecting a ranking.
+This is a study model. Its robustness was measured with the attacks above, not proven; an attacker with more steps or
+another aim may do better. A small mean pairwise distance (`spread`) raises ERS without protecting a ranking.
 """
 
 
@@ -96,7 +96,7 @@ def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model
         license=LICENSES.get(dataset, UNKNOWN),
         attacked="" if queries == "all" else f", {queries} of them attacked",
         eps=data["eps"],
-        table="\n".join(lines) if found else "Not run: reports/scores.csv has nothing of this model.",
+        table="\n".join(lines) if found else "Not run: reports/scores.csv has no values of this model.",
         sha256=checksums.sha256(model),
     )
 

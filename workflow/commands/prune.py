@@ -1,7 +1,7 @@
-"""List what removed blocks of params.yaml left behind, and delete it on request.
+"""List results of blocks that were removed from params.yaml, and delete them on request.
 
-Listed are models, results and prepared data that no block names any more. Results of blocks that are merely not in
-`run` stay.
+The list has models, results and prepared data that no block names any more. Results of blocks that are merely not in
+`run` are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEPT = {"raw", "weights"}  # folders of data/ that no block names
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Whether to delete."""
-    parser.add_argument("--delete", action="store_true", help="remove what is listed")
+    parser.add_argument("--delete", action="store_true", help="delete the listed files")
 
 
 def leftovers(loaded: parameters.Params) -> list[Path]:

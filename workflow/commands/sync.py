@@ -1,6 +1,6 @@
 """Tell one engine what the other has finished.
 
-ca-tride sync dvc         after snakemake, which does it by itself at the end of a run
+ca-tride sync dvc         after Snakemake, which runs it at the end of a run
 ca-tride sync snakemake   after dvc repro, pull or checkout
 """
 

@@ -1,8 +1,8 @@
-"""Run the study of params.yaml anew in an empty folder and compare its bytes with a committed record.
+"""Run the study of params.yaml again in an empty folder and compare its bytes with a committed record.
 
-The record, workflow/reference/digests.json, holds SHA-256 of data, models, results and tables for each platform: the
-same code on the same kind of processor gives the same bytes, on another one training amplifies rounding. Where the
-record knows other platforms only, R@1 and ERS are compared with theirs, and may differ as they do between seeds.
+The record, workflow/reference/digests.json, has SHA-256 of data, models, results and tables for each platform. The same
+code gives the same bytes on the same kind of processor; on another one training amplifies rounding. If the record has
+only other platforms, R@1 and ERS are compared with theirs, and may differ as much as between seeds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workflow.commands.plan import refusal
 
 RECORD = Path("workflow") / "reference" / "digests.json"
 PARTS = ("Snakefile", "params.yaml", "profiles", "workflow", "stages", "data/raw")
-# Each after what it is made of, so that the first that differs is the cause. The page prints params.yaml: left out.
+# In the order of the graph, so that the first that differs is the cause. The page is left out: it prints params.yaml.
 OUTPUTS = {
     "prepare": ("data/*/images.npy", "data/*/manifest.parquet"),
     "validate": ("data/*/validation.json",),
@@ -45,12 +45,12 @@ SEEDS_DIFFER_BY = {"recall_at_1": 8.5, "ers": 5.0}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Whether to compare or to record."""
-    parser.add_argument("--record", action="store_true", help="write this platform's part of the record instead")
+    parser.add_argument("--record", action="store_true", help="record the bytes of this platform instead of comparing")
     parser.add_argument("--cores", default="all", help="jobs' threads that run at once (default: all cores)")
 
 
 def kind_of_processor() -> str:
-    """What decides in which order torch and BLAS add up: vendor, family and model, and the vector instructions."""
+    """What determines the order of sums in torch and BLAS: vendor, family, model and vector instructions."""
     import torch
 
     told = Path("/proc/cpuinfo")
@@ -164,10 +164,10 @@ def load_record() -> dict[str, Any]:
 
 
 def run(cores: str, *, record: bool) -> str:
-    """Run, and compare or record; what came out, in one line.
+    """Run, and compare or record; the outcome in one line.
 
     Raises:
-        UserError: bytes or figures differ, there is nothing to compare with, or params.yaml or the record is wrong.
+        UserError: bytes or values differ, there is nothing to compare with, or params.yaml or the record is wrong.
     """
     known, here, used = load_record(), this_platform(), study()
     others = {name: part for name, part in known.items() if part["study"] == used}
@@ -189,5 +189,5 @@ def run(cores: str, *, record: bool) -> str:
         return f"verify: all {count} files have the recorded bytes ({here})"
     for platform_name, part in others.items():
         if far := far_from(figures, part["headline"]):
-            raise UserError(f"{far[0]} on {platform_name}; {len(far)} figures differ by more than seeds do")
+            raise UserError(f"{far[0]} on {platform_name}; {len(far)} values differ by more than between seeds")
     return f"verify: {here} is not in {RECORD}; R@1 and ERS are as near to the recorded ones as seeds are to each other"
