@@ -1,5 +1,5 @@
-# The study as a graph. What each stage does is in stages/, what is run is in params.yaml.
-# The same graph for DVC is in dvc.yaml; tests/test_graphs.py holds the two equal.
+# The graph of the study. Stages are in stages/, settings in params.yaml.
+# dvc.yaml has the same graph for DVC; tests/integration/test_graphs.py compares the two.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -24,7 +24,7 @@ rule all:
         rules.report.output,
 
 
-# While jobs run, DVC keeps away; results of this run become DVC's as well, once all of them are there.
+# DVC is locked out while jobs run. A finished run is recorded in dvc.lock.
 onstart:
     reserved.enter_context(sync.exclusive())
     sync.remember()

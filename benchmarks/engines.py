@@ -137,13 +137,13 @@ def main() -> None:
         folder = Path(name)
         copy(folder)
         finish(folder)
-        table(folder, ("workflow.sync", "dvc"), repeats=1)
+        table(folder, ("workflow", "sync", "dvc"), repeats=1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy(folder)
         edit(folder, {"datasets": ["cub", "cars", "sop"], "seeds": [0, 1, 2]})
         finish(folder)
-        run(folder, "workflow.sync", "dvc")
+        run(folder, "workflow", "sync", "dvc")
         table(folder, ("snakemake", "-n", "--cores", "1"), ("dvc", "status"), repeats=REPEATS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

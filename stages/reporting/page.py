@@ -1,4 +1,4 @@
-"""What the report's page says, and its HTML: one file with everything inside."""
+"""The content of the report page, and its HTML: one self-contained file."""
 
 import base64
 import json
@@ -31,14 +31,14 @@ DIRECTIONS = {1: ("↑", "higher is better"), -1: ("↓", "lower is better"), 0:
 FIGURES = {
     "tradeoff": (
         "What robustness costs",
-        "ERS against R@1 with 95 % intervals; hollow marks are published values, of other datasets where this run did "
-        "not have theirs.",
+        "ERS against R@1 with 95 % intervals. Hollow marks are published values, of other datasets if this run has "
+        "none of theirs.",
     ),
     "sub_scores": ("The ten parts of ERS", "Each sub-score as a share of its ideal, by defense, with 95 % intervals."),
     "history": (
         "Training",
-        "Both losses, collapseness, hardness and R@1 over epochs, mean over seeds. R@1 on the test split is logged and "
-        "never chooses a model.",
+        "Both losses, collapseness, hardness and R@1 by epoch, as means over seeds. R@1 on the test split is logged "
+        "and never chooses a model.",
     ),
     "readings": (
         "Attacks as published and as described",

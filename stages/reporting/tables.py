@@ -47,7 +47,7 @@ COLUMNS: dict[str, Column] = {
     "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact variant"),
     "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
     "spread": Column(
-        "spread", 3, 0, 2, "mean pairwise distance of clean embeddings; shrinking raises ERS", unit="distance, 0 to 2"
+        "mean pairwise distance", 3, 0, 2, "of clean embeddings; shrinking raises ERS", unit="distance, 0 to 2"
     ),
     "collapsed": Column(
         "collapsed", 0, 0, 1, "R@1 at most twice chance, or mean pairwise distance under 0.001", unit="0 or 1"
@@ -55,19 +55,19 @@ COLUMNS: dict[str, Column] = {
 }
 
 _VARIANTS = (
-    "ES:D, LTM and GTM are in the reading `reference`: as the published numbers were made. Columns marked (exact) are "
-    "as the attacks are described."
+    "ES:D, LTM and GTM are in the variant `reference`, which made the published values. Columns marked (exact) follow "
+    "the descriptions of the attacks."
 )
 NOTES: dict[str, str] = {
     "es_d": _VARIANTS,
     "ltm": _VARIANTS,
     "gtm": _VARIANTS,
-    "ars_reconstructed": "ARS (reconstructed) is our benign-relative score. The formula of the paper's ARS is not in "
-    "the released code and was not available; these are not values of it.",
-    "nmi": "NMI: one start of FAISS's k-means, as the reference runs it. Another start moves it: `nmi_deviation` in "
-    "scores.csv is half the range over ten, by which a verdict on NMI is widened.",
-    "spread": "shrunk: spread under 0.1, which raises ERS without protecting a ranking. collapsed: R@1 at most twice "
-    "chance, or spread under 0.001.",
+    "ars_reconstructed": "ARS (reconstructed) is our own score relative to clean images. The formula of the paper's "
+    "ARS was not available, so these values are not comparable with the paper's.",
+    "nmi": "NMI uses one start of FAISS's k-means, as the reference does. `nmi_deviation` in scores.csv is half the "
+    "range over ten starts; a verdict on NMI allows for it.",
+    "spread": "shrunk: mean pairwise distance under 0.1, which raises ERS without protecting a ranking. collapsed: R@1 "
+    "at most twice chance, or mean pairwise distance under 0.001.",
 }
 
 
@@ -103,7 +103,7 @@ def column(name: str) -> Column:
 
 
 def group(name: str) -> str:
-    """What a column tells of: clean images, images under attack, or scores and what qualifies them."""
+    """The group of a column: clean images, images under attack, or scores and what qualifies them."""
     metric = name.partition(":")[0]
     if metric in SUB_SCORES:
         return "Under attack"
@@ -111,7 +111,7 @@ def group(name: str) -> str:
 
 
 def notes(columns: list[str], own: str = "") -> list[str]:
-    """What a reader of these columns should know, each note once, after the table's ``own`` note."""
+    """Notes on these columns, each one once, after the table's ``own`` note."""
     return list(dict.fromkeys([*([own] if own else []), *(NOTES[name] for name in columns if name in NOTES)]))
 
 

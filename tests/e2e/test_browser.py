@@ -227,7 +227,7 @@ def test_missing_results_read_not_run_and_break_nothing(opened, folder, tmp_path
         )
     page = opened(page=copy / "reports" / "index.html")
     assert page.complaints == []
-    assert "2 configured results are not there" in page.locator("#verdict").inner_text()
+    assert "2 configured results are missing" in page.locator("#verdict").inner_text()
     assert "No dataset has all nine attacks" in page.locator("#verdict").inner_text()
     assert column(page, 13)[-1] == "not run"
     assert page.locator("#gallery").inner_text().count("CA-TRIDE") == 3

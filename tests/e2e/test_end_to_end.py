@@ -100,7 +100,7 @@ def test_snakemake_and_dvc_make_the_same_bytes(pair):
     world = recompute(snakemake)
     hits = check_benign(folder, world[2], world[3])
     for name in ("qa_minus", "es", "ca_plus"):
-        check_attack(folder, name, loaded["attacks"][name], loaded["datasets"]["digits"]["eps"], world)
+        check_attack(folder, name, params.attack(loaded, name, "digits"), loaded["datasets"]["digits"]["eps"], world)
     check_history(snakemake, hits)
 
     with (snakemake.folder / "reports" / "scores.csv").open() as file:

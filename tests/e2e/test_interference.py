@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import pytest
 from engine_world import both_plan, git, run_snakemake, start, sync, wait_for
@@ -72,6 +73,7 @@ def test_two_snakemakes_at_once(slow):
 def test_a_missing_remote_is_named(study):
     git(study, "commit", "-q", "--allow-empty", "-m", "nothing")
     study.stage("prepare", "digits")
+    study.run(sys.executable, "-m", "workflow.recipes")
     study.run("dvc", "commit", "-q", "-f", "prepare")
     pushed, pulled = (study.run("dvc", command, check=False) for command in ("push", "pull"))
     assert pushed.returncode == 1

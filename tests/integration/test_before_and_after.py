@@ -25,7 +25,9 @@ def test_the_estimate_counts_passes():
     vanilla = plan.estimate(LOADED, network, "train", ("digits", "vanilla", "0"))
     act = plan.estimate(LOADED, network, "train", ("digits", "act", "0"))
     assert vanilla == pytest.approx(901 * 30 * 5 * 0.003 + 6 * 0.896)
-    assert act - vanilla == pytest.approx(901 * 30 * 3 * 8 * 0.003)
+    hm = plan.estimate(LOADED, network, "train", ("digits", "hm", "0"))
+    assert act - vanilla == pytest.approx(901 * 30 * 2 * 8 * 0.003)  # ACT perturbs positives and negatives
+    assert hm - vanilla == pytest.approx(901 * 30 * 3 * 8 * 0.003)  # HM perturbs all three
     assert plan.size(LOADED, network, "prepare", ("cub",)) == (5864 + 5924) * 256 * 256 * 3
     assert plan.size(LOADED, network, "train", ("digits", "act", "0")) == 4000
 
@@ -84,6 +86,9 @@ def test_a_table_names_the_files_it_needs():
     assert "results/digits/ca_tride/0/gtm_exact_fine.json" in wanted
     assert len(compute.targets(LOADED, "lambda")) == 5 * 10
     assert compute.targets(LOADED, "digits/act/3/benign") == ["results/digits/act/3/benign.json"]
+    published = compute.targets(LOADED, "robrank_fashion")  # on its own dataset, whatever the run's are
+    assert len(published) == 7 * 10
+    assert all(path.startswith("results/fashion/") for path in published)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import shutil
 import zipfile
 
 import pytest
+from archive_files import unpack, zipped
 from original_files import CARS, make_cars, make_cub, make_devkit, make_sop, picture
-from test_archives import unpack, zipped
 
 from stages.data.readers import READERS
 from stages.runtime.errors import UserError

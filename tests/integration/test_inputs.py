@@ -105,7 +105,7 @@ def test_splits_with_different_classes_train_first(tmp_path, splits):
     fill(tmp_path, *names)
     items = READERS["folder"](tmp_path)
     assert [item.class_name for item in items] == [f"{one}{9 - i}" for i in range(len(splits)) for one in "az"]
-    assert {item.part for item in items} == {"train", "test"} | ({""} if "val" in splits else set())
+    assert {item.split for item in items} == {"train", "test"} | ({""} if "val" in splits else set())
 
 
 def test_a_split_by_folders_that_params_contradict(own):

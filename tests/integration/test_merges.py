@@ -53,7 +53,7 @@ def test_stages_name_the_conflict_and_not_the_yaml(tmp_path):
 def test_snakemake_and_the_handover_stop_at_a_half_merged_file(study, name):
     path = study.folder / name
     path.write_text(half_merged(path.read_text() if path.exists() else "schema: '2.0'\n"))
-    for command in (("snakemake", "-n"), (sys.executable, "workflow/sync.py", "snakemake")):
+    for command in (("snakemake", "-n"), (sys.executable, "-m", "workflow", "sync", "snakemake")):
         done = study.run(*command, check=False)
         assert done.returncode
         assert f"{name}: line 1: conflict markers of a git merge" in done.stderr
@@ -70,7 +70,7 @@ def test_a_folder_without_git(project):
     """As copied from a zip: one line names the way out, which works."""
     (project.folder / ".dvc").mkdir()
     (project.folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
-    said = project.run(sys.executable, "workflow/sync.py", "snakemake", check=False)
+    said = project.run(sys.executable, "-m", "workflow", "sync", "snakemake", check=False)
     assert said.returncode == 1
     assert said.stderr.startswith("sync: no git repository here, which DVC wants; `dvc config core.no_scm true`")
     assert len(said.stderr.splitlines()) == 1

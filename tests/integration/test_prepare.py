@@ -167,6 +167,7 @@ def test_both_engines_notice_a_new_image(own):
     assert planned()
     own.run("snakemake", "--cores", "1", "--quiet", "all", "--", "data/own/manifest.parquet")
     own.run("dvc", "init", "--no-scm", "-q")
+    own.run(sys.executable, "-m", "workflow.recipes")
     own.run("dvc", "commit", "-f", "-q", "prepare@own")
     assert not planned()
     assert "up to date" in own.run("dvc", "status", "prepare@own").stdout

@@ -97,6 +97,8 @@ def test_a_slice_of_the_published_images_through_both_engines(project, dataset):
 
     def small(params):
         params["run"]["defenses"] = ["ca_tride"]
+        for block in params["attacks"].values():
+            block["steps"] = 2  # a single step has the size of eps
         params["defenses"]["ca_tride"]["training"] = {"epochs": 2, "pairs_per_batch": 64}
 
     study.edit(small)
@@ -105,5 +107,5 @@ def test_a_slice_of_the_published_images_through_both_engines(project, dataset):
     assert 30 < scores["recall_at_1"] <= 100  # chance is 10
     assert (snakemake_plan(study), dvc_plan(study)) == (set(), set())
     report = json.loads((study.folder / f"results/{dataset}/ca_tride/0/qa_plus.json").read_text())
-    assert report["checks"]["largest_change"] == pytest.approx(3 / 255, abs=1e-6)  # one step of 3/255
+    assert report["checks"]["largest_change"] == pytest.approx(6 / 255, abs=1e-6)  # two steps of 3/255
     assert yaml.safe_load((study.folder / "params.yaml").read_text())["run"]["datasets"] == [dataset]

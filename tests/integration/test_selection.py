@@ -20,12 +20,12 @@ def test_every_marker_is_left_out_by_default_and_has_a_make_target():
     assert sorted(re.findall(r"pytest -m (\w+)", (ROOT / "Makefile").read_text())) == MARKERS
 
 
-@pytest.mark.parametrize("file", ["test_broken_training.py", "test_handover.py"])
+@pytest.mark.parametrize("file", ["robustness/test_broken_training.py", "e2e/test_sync.py"])
 def test_marked_tests_run_when_asked_for(file):
     def collected(*words):
         command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", f"tests/{file}", *words]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
-    marker = {"test_broken_training.py": "faults", "test_handover.py": "engines"}[file]
+    marker = {"robustness/test_broken_training.py": "faults", "e2e/test_sync.py": "engines"}[file]
     assert "deselected" in collected()
     assert f"{file}::test_" in collected("-m", marker)

@@ -88,10 +88,10 @@ def test_add_defense(quick):
 
 def test_add_attack(quick):
     said = follow(quick, "add_attack.md")
-    assert "LTM (centre)" in said[-1]
+    assert "LTM (center)" in said[-1]
     found = cells(quick, "mine")
-    assert found["vanilla", "ltm:centre"] < found["vanilla", "recall_at_1"]
-    assert "centre on digits" in (quick.folder / "reports/index.html").read_text()
+    assert found["vanilla", "ltm:center"] < found["vanilla", "recall_at_1"]
+    assert "center on digits" in (quick.folder / "reports/index.html").read_text()
 
 
 def test_add_dataset(quick):
@@ -122,7 +122,7 @@ def test_add_paper(tiny):
     assert frame.loc[("hard_triplets", "recall_at_1"), "verdict"] == "differs"
     assert frame.loc[("hard_triplets", "es_d"), "verdict"] == "no published value"
     assert "### Triplets, random and hard: digits" in said[-1]
-    assert "- The numbers are made up." in said[-1]
+    assert "- The values are made up." in said[-1]
     assert "example" in set(pd.read_csv(tiny.folder / "reports/comparison.csv")["table"])
     (tiny.folder / "workflow/papers/example/tables.yaml").write_text("tables: {example: {extends: tabel}}")
     refused = tiny.stage("report", check=False).stderr

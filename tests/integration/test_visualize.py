@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages.core.seeding import EXAMPLES, drawn_order
 from stages.models import checkpoints
-from stages.reporting import thumbnails
+from stages.reporting import pictures, thumbnails
 
 
 def decoded(address):
@@ -44,7 +44,7 @@ def test_a_magnified_perturbation_fills_the_range_and_no_more(eps, factor):
 
 def test_nearest_leaves_the_query_out_and_orders_by_distance():
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [6.0], [10.0], [15.0], [21.0]])
-    found = thumbnails.nearest(torch.tensor([[0.9], [20.0]]), embeddings, [1, 6])
+    found = pictures.nearest(torch.tensor([[0.9], [20.0]]), embeddings, [1, 6])
     assert found.tolist() == [[0, 2, 3, 4, 5], [5, 4, 3, 2, 1]]
 
 

@@ -1,7 +1,7 @@
 """Run the study of params.yaml and show how far it is; or compute one table or one cell, and print it.
 
   ca-tride compute                             the whole study, with its report
-  ca-tride compute ablation                    a block of `tables`, on the run's datasets
+  ca-tride compute ablation                    a block of `tables`, on its datasets or the run's
   ca-tride compute digits/ca_tride/0/ltm       dataset/defense/seed/attack, or benign for the attack
   ca-tride compute --cores 4 -- --keep-going   what follows -- is Snakemake's
 
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 
+from stages.core.scores import ATTACK_OF, STANDARD_ATTACKS
 from stages.runtime import cli
 from stages.runtime import params as parameters
 from workflow.commands import show
 
-STANDARD = ("ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es", "ltm", "gtm", "gtt")
 EXACT = ("es_exact", "ltm_exact", "gtm_exact")
 
 
@@ -36,11 +36,11 @@ def attacks_of(columns: list[str], known: list[str]) -> list[str]:
         if block:
             found.append(block)
         elif metric in ("ers", "ars_reconstructed"):
-            found += STANDARD
+            found += STANDARD_ATTACKS
         elif metric == "ers_exact":
-            found += [*STANDARD, *EXACT]
+            found += [*STANDARD_ATTACKS, *EXACT]
         else:
-            found.append("es" if metric in ("es_d", "es_r") else metric)
+            found.append(ATTACK_OF.get(metric, metric))
     return [name for name in dict.fromkeys(found) if name in known]
 
 
@@ -59,7 +59,7 @@ def targets(loaded: parameters.Params, name: str) -> list[str]:
     jobs = ["benign", *attacks_of(block["columns"], list(loaded["attacks"]))]
     return [
         f"results/{dataset}/{defense}/{seed}/{job}.json"
-        for dataset in run["datasets"]
+        for dataset in block.get("datasets", run["datasets"])
         for defense in block["rows"]
         for seed in run["seeds"]
         for job in jobs

@@ -1,4 +1,7 @@
-"""What the configured matrix would take, before anything starts: jobs, hours and disk.
+"""What the study, one table or one cell would take, before anything starts: jobs, hours and disk.
+
+  ca-tride plan                        the study of params.yaml
+  ca-tride plan robrank_fashion        what `ca-tride compute robrank_fashion` would run
 
 Jobs are Snakemake's own dry run. Times are of this machine: the mean of earlier jobs of the same kind (logs/benchmarks)
 where there are some, else the passes a job makes through its dataset's network, a few of which are timed now.
@@ -22,24 +25,29 @@ from typing import Any
 
 from stages import STAGES
 from stages.runtime import params as parameters
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, choose
+from workflow.commands import compute
 
 JOB = re.compile(r"python -m stages\.(\w+)((?: (?!2>)[\w]+)*)")
 HOURS, GB = 3600, 10**9
 WEIGHTS = 4  # bytes of a float32
+# Images of each pair that a method perturbs in training: EST both, ACT the positive and the negative, HM all three, the
+# phases of TRIDE one and two in turn. Of other methods all three at most.
+PERTURBED = {"est": 2, "act": 2, "tride": 1.5, "ca_tride": 1.5}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Take no arguments."""
+    """What to plan."""
+    parser.add_argument("name", nargs="?", help="a block of `tables`, or dataset/defense/seed/attack; default: all")
 
 
-def jobs() -> list[tuple[str, tuple[str, ...]]]:
-    """Stage and words of every job that Snakemake would run.
+def jobs(*targets: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Stage and words of every job that Snakemake would run for some files, or for the study.
 
     Raises:
         UserError: Snakemake refuses; shows its last line.
     """
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--printshellcmds"]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--printshellcmds", *targets]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(refusal(done))
@@ -89,18 +97,19 @@ def channels_of(dataset: str, reader: str) -> int:
 class Network:
     """What one image costs a dataset's network here: seconds of a forward pass, and of one with its backward pass."""
 
-    def __init__(self, profile: Mapping[str, Any], crop: int, channels: int):
+    def __init__(self, profile: Mapping[str, Any], crop: int, channels: int, precision: str):
         """Build the network and time a few small batches."""
         import torch
 
-        from stages.core.models import BACKBONES, Embedder
+        from stages.core.models import BACKBONES, Bfloat16, Embedder
 
         torch.set_num_threads(profile["threads"])
         device = profile["device"] if profile["device"] == "cpu" or torch.cuda.is_available() else "cpu"
         self.substitute = device != profile["device"]
         dimension = profile["embedding_dim"]
-        model = Embedder(BACKBONES[profile["backbone"]], channels=channels, side=crop, dimension=dimension).to(device)
-        self.weights = sum(value.numel() for value in model.state_dict().values())
+        whole = Embedder(BACKBONES[profile["backbone"]], channels=channels, side=crop, dimension=dimension).to(device)
+        self.weights = sum(value.numel() for value in whole.state_dict().values())
+        model = Bfloat16(whole) if precision == "bf16" else whole
         images = torch.rand(112 if crop <= 32 else 8, channels, crop, crop, device=device, requires_grad=True)
 
         def forward() -> None:
@@ -140,9 +149,9 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     if "model" in defense:
         return 0.0
     profile = defense["training"]
-    # Two images of each pair, perturbed in PGD steps (anchor, positive and negative: three), then trained on.
-    steps = defense["options"].get("steps", 0)
-    perturbed = data["expected"]["train"]["images"] * profile["epochs"] * (2 + 3 * steps + 3)
+    # The two images of a pair are mined on, some are perturbed in PGD steps, and three are trained on.
+    steps = defense["options"].get("steps", 0) * PERTURBED.get(defense["method"], 3)
+    perturbed = data["expected"]["train"]["images"] * profile["epochs"] * (2 + steps + 3)
     return perturbed * network.both + tests * network.forward * profile["epochs"] / profile["evaluate_every"]
 
 
@@ -163,13 +172,17 @@ def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[s
 
 def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
     """For each stage: jobs, seconds, bytes, and of how many jobs the time was measured before."""
-    networks: dict[str, Network] = {}
+    networks: dict[tuple[str, str], Network] = {}
     found: dict[str, Any] = {}  # counters; seconds are floats
     for stage, words in todo:
-        if words and words[0] not in networks:
+        network = None
+        if words:
             data = loaded["datasets"][words[0]]
-            networks[words[0]] = Network(data["training"], data["crop"], channels_of(words[0], data["reader"]))
-        network = networks.get(words[0]) if words else None
+            precision = data["training"]["precision"] if stage == "train" else data["precision"]
+            channels = channels_of(words[0], data["reader"])
+            if (words[0], precision) not in networks:
+                networks[words[0], precision] = Network(data["training"], data["crop"], channels, precision)
+            network = networks[words[0], precision]
         row, before = found.setdefault(stage, Counter()), measured(stage, words)
         known = before if before is not None else estimate(loaded, network, stage, words) if network else 0.0
         row.update(jobs=1, seconds=known, bytes=size(loaded, network, stage, words) if network else 0.0)
@@ -203,10 +216,13 @@ def _short(value: float) -> str:
     return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
 
 
-def run() -> str:
-    """The plan of the configured study.
+def run(name: str | None = None) -> str:
+    """The plan of the study, of a table or of a cell.
 
     Raises:
-        UserError: params.yaml is wrong, or Snakemake refuses.
+        UserError: params.yaml is wrong, there is no such table or cell, or Snakemake refuses.
     """
-    return text(rows(parameters.load(), jobs()))
+    loaded = parameters.load()
+    if name and "/" not in name and name not in loaded["tables"]:
+        raise UserError(f"{parameters.FILE}: tables: no block named {name!r}; {choose(name, list(loaded['tables']))}")
+    return text(rows(loaded, jobs(*compute.targets(loaded, name) if name else ())))

@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(name: str) -> str:
-    """A table of `tables` as Markdown, or the figures of a cell `dataset/defense/seed/attack` (or `.../benign`).
+    """A table of `tables` as Markdown, or the values of a cell `dataset/defense/seed/attack` (or `.../benign`).
 
     Raises:
         UserError: there is no such table or cell, or its results are not there.
@@ -29,7 +29,8 @@ def run(name: str) -> str:
     from stages.reporting.rows import table_rows
 
     block, run = loaded["tables"][name], loaded["run"]
-    asked = {**run, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
+    datasets = block.get("datasets", run["datasets"])
+    asked = {**run, "datasets": datasets, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
     printed = published.read()
     return "\n".join(
         tables.markdown(
@@ -37,13 +38,14 @@ def run(name: str) -> str:
             table_rows(block, dataset, found, printed),
             block["columns"],
             block["intervals"],
+            block.get("note", ""),
         )
         for dataset, found in results.read_models(asked).items()
     )
 
 
 def cell(loaded: params.Params, name: str) -> str:
-    """One line for each figure of a cell: its name, the value, and for attacks the one before."""
+    """One line for each metric of a cell: its name, the value, and for attacks the one before."""
     dataset, defense, seed, attack = cli.cell(name, loaded)
     path = artifacts.result_dir(dataset, defense, seed) / f"{attack}.json"
     metrics = checksums.load_json(path, f"snakemake --cores 8 {path}", "metrics")["metrics"]

@@ -1,4 +1,4 @@
-# Before Snakemake reads params.yaml, of whose mistakes it would say only that it is not valid: our own checks of it.
+# Check params.yaml before Snakemake reads it, whose own message would only say that the file is not valid.
 import sys
 
 from stages.runtime import conflicts

@@ -1,4 +1,4 @@
-# Shared by all rules: what must hold before anything starts, what a job depends on, and what a wildcard may be.
+# Shared by all rules: checks before a run, recipes, wildcards and resources.
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from workflow import recipes, sync
 if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
 
-# Without records of what DVC made, Snakemake would take results as current whatever changed since.
+# Without a record of what DVC made, Snakemake would take results as current whatever changed since.
 if not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
     sys.exit(
         "dvc.lock: not what Snakemake last saw (after dvc repro, pull or checkout); "
@@ -18,7 +18,7 @@ if not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
 if workflow.is_main_process:
     sync.refuse_edited(sync.edited())
 
-reserved = ExitStack()  # what a run holds until it ends
+reserved = ExitStack()  # locks that a run holds until it ends
 
 
 wildcard_constraints:
@@ -39,18 +39,18 @@ def threads(wildcards):
 
 
 def originals(wildcards):
-    """The folder of what was put into data/raw/<dataset>, its time of no account: `contents_of_originals` tells more.
-    Where it is missing, the stage itself says what to do."""
+    """The folder data/raw/<dataset>, whose modification time does not matter: `contents_of_originals` compares its
+    contents. If it is missing, the stage says what to do."""
     raw = artifacts.raw_dir(wildcards.dataset)
     return [ancient(str(raw))] if raw.exists() else []
 
 
 def contents_of_originals(wildcards):
-    """A fingerprint of what lies there, links followed. As files of its own, Snakemake would take braces in a name for
-    a wildcard, and could not see into a folder behind a link."""
+    """A fingerprint of the original files, links followed. They are not inputs themselves, because Snakemake would
+    take braces in a name for a wildcard and does not look behind links to folders."""
     try:
         return data_files.fingerprint(artifacts.raw_dir(wildcards.dataset))
-    except OSError:  # not to be read; the stage says so
+    except OSError:  # unreadable; the stage reports it
         return ""
 
 
@@ -71,28 +71,28 @@ def of_dataset(root, names):
     ]
 
 
-# What a rule's jobs ask a scheduler for: minutes for paper-sized data. Ranking and attacks hold a chunk of distances at a
-# time, so memory hardly grows with the data.
+# What jobs request from a scheduler, for data of the papers' size. Ranking and attacks process distances in chunks, so
+# memory hardly grows with the data.
 MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "visualize": 30, "report": 30}
 MEMORY = 6000  # MB
 
 
-def asks(rule):
-    """`resources:` of a rule, for a scheduler: on one machine nothing is limited by them. A second attempt asks for
-    twice the memory and time, and so on; gpu is asked for where the training profile trains on one."""
+def requested(rule):
+    """`resources:` of a rule, for a scheduler; on one machine they limit nothing. A second attempt requests twice the
+    memory and time, and so on. A job requests a GPU if the training profile has `device: cuda`."""
 
     def gpu(wildcards):
         return 1 if study["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
 
-    asked = {
+    found = {
         "mem_mb": lambda wildcards, attempt: attempt * MEMORY,
         "runtime": lambda wildcards, attempt: attempt * MINUTES[rule],
     }
-    return asked | ({"gpu": gpu} if rule in ("train", "evaluate", "attack") else {})
+    return found | ({"gpu": gpu} if rule in ("train", "evaluate", "attack") else {})
 
 
 def logged(command):
-    """What a stage says goes to its log; its warnings, and where it fails its last line, which names the key or file
-    and the fix, are shown at once."""
+    """Write the output of a stage to its log, and show its warnings. If it fails, also show its last line, which names
+    the key or file and the fix."""
     shown = "grep '^[a-z]*: warning: ' {log} >&2 || :"
     return f"{command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}; {shown}"

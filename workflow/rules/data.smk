@@ -16,7 +16,7 @@ rule prepare:
         "../envs/data.yaml"
     threads: 8
     resources:
-        **asks("prepare"),
+        **requested("prepare"),
     params:
         recipe=recipe("prepare"),
         originals=contents_of_originals,
@@ -25,7 +25,7 @@ rule prepare:
 
 
 rule validate:
-    """Check manifest and images with great-expectations; a failure stops everything behind it."""
+    """Check manifest and images with great-expectations; a failure stops all later jobs."""
     input:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
@@ -38,7 +38,7 @@ rule validate:
     conda:
         "../envs/data.yaml"
     resources:
-        **asks("validate"),
+        **requested("validate"),
     params:
         recipe=recipe("validate"),
     shell:

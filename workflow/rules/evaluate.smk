@@ -1,4 +1,4 @@
-# How a model does on clean test images, and under each attack.
+# Metrics on clean test images and under each attack.
 
 
 rule evaluate:
@@ -20,7 +20,7 @@ rule evaluate:
         "../envs/model.yaml"
     threads: threads
     resources:
-        **asks("evaluate"),
+        **requested("evaluate"),
     params:
         recipe=recipe("evaluate"),
     shell:
@@ -48,7 +48,7 @@ rule attack:
         "../envs/model.yaml"
     threads: threads
     resources:
-        **asks("attack"),
+        **requested("attack"),
     params:
         recipe=recipe("attack"),
     shell:

@@ -1,12 +1,12 @@
-# The pictures, tables and the page, from exactly the configured matrix.
+# Pictures, tables and the page, from exactly the configured runs.
 
 
 rule visualize:
-    """Show what attacks do to some queries of a dataset, under every defense."""
+    """Draw pictures of attacks on some queries of a dataset, for every defense."""
     input:
         images="data/{dataset}/images.npy",
         manifest="data/{dataset}/manifest.parquet",
-        # All of them, since DVC can only name the folders they are in.
+        # All of them, because DVC can only depend on their folders.
         models=of_dataset("models", ["model.safetensors"]),
         results=of_dataset(
             "results",
@@ -24,7 +24,7 @@ rule visualize:
     conda:
         "../envs/model.yaml"
     resources:
-        **asks("visualize"),
+        **requested("visualize"),
     params:
         recipe=recipe("visualize"),
     shell:
@@ -63,7 +63,7 @@ rule report:
     conda:
         "../envs/report.yaml"
     resources:
-        **asks("report"),
+        **requested("report"),
     params:
         recipe=recipe("report"),
     shell:

@@ -18,7 +18,7 @@ rule train:
         "../envs/model.yaml"
     threads: threads
     resources:
-        **asks("train"),
+        **requested("train"),
     params:
         recipe=recipe("train"),
     shell:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from archive_files import unpack, zipped
 
 from stages.data import archives
 from stages.runtime import artifacts
@@ -24,16 +25,6 @@ def tar(path, *entries, mode="w:gz"):
             file.addfile(info, io.BytesIO(content))
 
 
-def zipped(path, *entries):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in entries:
-            file.writestr(name, content)
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.fixture
 def raw(tmp_path):
     folder = tmp_path / "data" / "raw" / "own"
@@ -44,11 +35,6 @@ def raw(tmp_path):
 def left(tmp_path):
     """What is in the project besides data/raw/own."""
     return [path for path in tmp_path.rglob("*") if path.is_file() and "raw/own" not in path.as_posix()]
-
-
-def unpack(raw):
-    with archives.unpacked(raw, beside=raw.parents[1] / "own" / "raw") as folder:
-        return folder, contents(folder)
 
 
 def test_a_folder_is_used_as_it_is(raw):
