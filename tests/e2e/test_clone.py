@@ -74,7 +74,7 @@ def test_a_clone_without_cache_runs_and_shows_old_and_new(clone):
 
     plots = json_of(clone, "plots", "diff", "--out", "plots")["data"]
     history = plots["models/digits/act/0/history.csv"][0]
-    assert {revision for revision in history["revisions"]} >= {"HEAD", "workspace"}
+    assert set(history["revisions"]) >= {"HEAD", "workspace"}
     assert "reports/headline.csv" in plots
 
     git(clone, "add", "dvc.lock", "reports", "models", "params.yaml")
