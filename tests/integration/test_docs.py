@@ -167,9 +167,8 @@ def check_pip(words):
 
 def check_git(words):
     if words != ["clone"]:
-        assert (
-            "usage: git" in subprocess.run(["git", words[0], "-h"], capture_output=True, text=True, check=False).stdout
-        )
+        done = subprocess.run(["git", words[0], "-h"], capture_output=True, text=True, check=False)
+        assert "usage: git" in done.stdout + done.stderr
 
 
 def check_torchrun(words):
