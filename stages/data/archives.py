@@ -1,4 +1,8 @@
-"""Archives with a dataset's original files: unpacking them without letting them write where they should not."""
+"""Archives with a dataset's original files: unpacking them without letting them write where they should not.
+
+Python's ``data`` filter for tar archives is not used: it lets links within the folder through, and tar and zip archives
+must meet the same limits on sizes and names here.
+"""
 
 import errno
 import filecmp
