@@ -18,7 +18,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         given = {"wildcards": SimpleNamespace(dataset=dataset), "attempt": attempt}
         values = {
             key: function(**{name: given[name] for name in signature(function).parameters})
-            for key, function in workflow.globals["asks"](rule).items()
+            for key, function in workflow.globals["requested"](rule).items()
         }
         return {key: value for key, value in values.items() if value is not None}
 

@@ -74,7 +74,7 @@ def test_a_missing_remote_is_named(study):
     git(study, "commit", "-q", "--allow-empty", "-m", "nothing")
     study.stage("prepare", "digits")
     study.run(sys.executable, "-m", "workflow.recipes")
-    study.run("dvc", "commit", "-q", "-f", "prepare")
+    study.run("dvc", "commit", "-q", "-f", "recipes", "prepare")
     pushed, pulled = (study.run("dvc", command, check=False) for command in ("push", "pull"))
     assert pushed.returncode == 1
     assert "no remote specified" in pushed.stderr
