@@ -105,7 +105,7 @@ def test_text_is_large_enough_and_nothing_is_cut(opened, width):
 
 def test_the_headline_names_a_leader_and_how_sure_it_is(opened):
     text = opened().locator("#verdict").inner_text()
-    assert "How sure: one training of each defense" in text
+    assert "Certainty: each defense was trained once" in text
     assert "60 queries" in text
     assert "not run" in text
     assert "CA-TRIDE" in text
