@@ -103,3 +103,13 @@ def test_the_explicit_arguments_train_what_the_released_toggles_trained(world):
         assert trained.loss.item() == pytest.approx(expected.item(), abs=1e-12)
         with_term += expected > losses.triplet(*embedded)
     assert with_term > 0
+
+
+def test_cap_takes_the_positive_distance_as_released():
+    """At distance zero the 1e-6 gives the direction: d(p, a) grows upwards from p = a, d(a, p) would downwards (Q14)."""
+    anchor = torch.full((1, 1), 0.5, dtype=torch.float64)
+    positives = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64)
+    moved, _ = perturb_candidates(
+        lambda images: images.flatten(1), anchor, positives, positives + 0.4, lam=10.0, eps=0.1, alpha=0.1, steps=1
+    )
+    assert moved.item() == pytest.approx(0.6)
