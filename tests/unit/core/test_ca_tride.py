@@ -106,7 +106,7 @@ def test_the_explicit_arguments_train_what_the_released_toggles_trained(world):
 
 
 def test_cap_takes_the_positive_distance_as_released():
-    """At distance zero the 1e-6 gives the direction: d(p, a) grows upwards from p = a, d(a, p) would downwards (Q14)."""
+    """At distance zero the 1e-6 gives the direction: d(p, a) grows upwards from p = a, d(a, p) would not (Q14)."""
     anchor = torch.full((1, 1), 0.5, dtype=torch.float64)
     positives = torch.full((1, 1, 1, 1), 0.5, dtype=torch.float64)
     moved, _ = perturb_candidates(
