@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from stages.core.pgd import pgd
 from stages.core.search.base import Task, per_item, where
@@ -31,6 +32,7 @@ def momentum(task: Task) -> Tensor:
     An item whose gradient dies goes on in its last direction.
     """
     total = torch.zeros_like(task.images)
+    hooks: list[RemovableHandle] = []
 
     def accumulated(gradient: Tensor) -> Tensor:
         norm = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
@@ -38,7 +40,9 @@ def momentum(task: Task) -> Tensor:
 
     def remembering(perturbed: Tensor) -> Tensor:
         embeddings = task.embed(perturbed)  # first, so that what embed watches is the gradient itself
-        perturbed.register_hook(accumulated)
+        if hooks:  # the loop moves one tensor in place, which would keep the hook of every step
+            hooks.pop().remove()
+        hooks.append(perturbed.register_hook(accumulated))
         return embeddings
 
     return sign(task._replace(embed=remembering))
