@@ -38,7 +38,7 @@ from stages.core.neighbours import (
 )
 
 KEPT = 5  # the query's nearest items that SPQA keeps on top, as in the reference
-STRICTNESS, HEAVIEST = 4e4, 1e9  # SPQA's weight of the kept items: exp(STRICTNESS * violation), at most HEAVIEST
+STRICTNESS, HEAVIEST = 4.0, 1e9  # SPQA's weight of the kept items: exp(STRICTNESS * N * violation), at most HEAVIEST
 ORDERED, ORDER_WEIGHT = 5, 10.0  # items that the order attack permutes, and the weight of keeping them on top
 VISIBLE = 50  # places of the ranking that a black-box order attack sees
 Hinges = Callable[..., Tensor]
@@ -102,15 +102,17 @@ def kept_items(batch: AttackBatch, *, sign: int) -> Tensor:
 
 
 def semantics_preserving(batch: AttackBatch, *, sign: int, hinge: Hinges = mean_hinge) -> Values:
-    """SPQA: L_QA + xi * L_QA+(kept items), xi = min(exp(4e4 * L_QA+(kept items)), 1e9) without gradient.
+    """SPQA: L_QA + xi * L_QA+(kept items), xi = min(exp(4 N * L_QA+(kept items)), 1e9) without gradient.
 
-    The weight is each item's own, where the reference has one for the batch, so that items do not depend on each other.
+    The reference's scheme as it is on Fashion-MNIST (N = 10,000). The weight is each item's own, where the reference
+    has one for the batch, so that items do not depend on each other (method.md 10).
     """
     move, kept = objective(batch, sign=sign, hinge=hinge), kept_items(batch, sign=sign)
+    strictness = STRICTNESS * len(batch.gallery.labels)
 
     def values(embeddings: Tensor, step: int) -> Tensor:
         violation = held(embeddings, kept, batch.gallery)
-        weight = (STRICTNESS * violation.detach()).clamp(max=math.log(HEAVIEST)).exp()
+        weight = (strictness * violation.detach()).clamp(max=math.log(HEAVIEST)).exp()
         return move(embeddings, step) + weight * violation
 
     return values
