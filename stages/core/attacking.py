@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from stages.core.attacks.base import Attack, AttackBatch, Measured, Values
-from stages.core.scores import direction
+from stages.core.directions import direction
 from stages.core.search import BLACK_BOX, OPTIMIZERS, STARTS
 from stages.core.search.base import Task
-from stages.core.search.gradient import sign
 
 
 class Strength(NamedTuple):
@@ -92,7 +91,9 @@ def run(
         start = STARTS["random" if restart else strength.start](task)
         adversarial = search(task._replace(start=start))
         # Only the protocol's loop ends with a step whose result it has not seen (quirk Q9).
-        result = measured(attack, embed, images, adversarial, batch, last_seen if search is sign else None)
+        result = measured(
+            attack, embed, images, adversarial, batch, last_seen if strength.optimizer == "sign" else None
+        )
         share = sum(zeros, torch.zeros(len(images), device=images.device)) / max(1, len(zeros) * size)
         results.append(result._replace(zero_gradients=share))
     return worst_of(results)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from stages.core.scores import direction
+from stages.core.directions import direction
 
 RANGES = {"tma": 2.0, "es_d": 2.0, "order": 2.0, "order_src": 2.0}  # of what is measured; percents otherwise
 LEAST = 0.2  # percent of the range by which a weaker attack must be ahead to count, as in AutoAttack,

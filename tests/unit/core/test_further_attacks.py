@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import TEMPERATURE, AttackBatch, Gallery
 from stages.core.attacks.query import order_objective, permuted_nearest
-from stages.core.scores import ATTACK_DIRECTIONS, SUB_SCORES, direction, normalised, worst_case
+from stages.core.directions import ATTACK_DIRECTIONS, direction, worst_case
+from stages.core.scores import SUB_SCORES, normalised
 from stages.core.seeding import generator
 
 COUNT, DIMENSION = 40, 4

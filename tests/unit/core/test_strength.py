@@ -7,8 +7,9 @@ from torch import nn
 from stages.core.attacking import PROTOCOL, SURROGATES, Strength, measured, run, worst_of
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import AttackBatch, Gallery
+from stages.core.directions import direction, worst_case
 from stages.core.models import Backbone, Embedder
-from stages.core.scores import STANDARD_ATTACKS, direction, worst_case
+from stages.core.scores import STANDARD_ATTACKS
 from stages.core.search import OPTIMIZERS
 from stages.core.seeding import generator
 
