@@ -71,7 +71,10 @@ def step_findings(name: str, metric: str, fewer: ArrayLike, more: ArrayLike) -> 
 def masking_findings(
     name: str, metric: str, white_box: ArrayLike, others: Sequence[tuple[str, ArrayLike]]
 ) -> list[str]:
-    """Does an attack without the model's gradients beat the white-box one? ``others`` are names with values (Q,)."""
+    """Does an attack without the model's gradients beat the white-box one? ``others`` are names with values (Q,).
+
+    ``white_box`` (Q,) is the strongest white-box run: the protocol's own is weak enough to lose on sound gradients.
+    """
     gains = ((other, ahead(metric, values, white_box)) for other, values in others)
     return [
         f"{name}: {other} beats the white box by {gain:.1f} % of the range of {metric}: the gradients are masked"
