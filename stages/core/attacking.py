@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from stages.core.attacks.base import Attack, AttackBatch, Measured, Values
 from stages.core.directions import direction
@@ -73,10 +74,13 @@ def run(
         raise ValueError(f"{len(images)} images need one generator each, not {len(generators)}")
     last_seen = batch.clean()
     zeros: list[Tensor] = []
+    hooks: list[RemovableHandle] = []
 
     def watched(perturbed: Tensor) -> Tensor:
+        if hooks:  # PGD moves one tensor in place, which would keep the hook of every step and count late steps often
+            hooks.pop().remove()
         if perturbed.requires_grad:
-            perturbed.register_hook(lambda gradient: zeros.append((gradient == 0).sum(dim=(1, 2, 3))))
+            hooks.append(perturbed.register_hook(lambda gradient: zeros.append((gradient == 0).sum(dim=(1, 2, 3)))))
         return embed(perturbed)
 
     def seen(embeddings: Tensor, step: int) -> Tensor:

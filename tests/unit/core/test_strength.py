@@ -232,3 +232,20 @@ def test_transferred_images_are_measured_on_the_other_model(world):
     torch.testing.assert_close(result.after["tma"], cosine)
     assert torch.equal(result.before["tma"], world.attack("tma").before["tma"])
     assert (result.zero_gradients == 0).all()
+
+
+@pytest.mark.parametrize("optimizer", ["sign", "momentum", "apgd"])
+def test_every_step_counts_once_among_the_zero_gradients(world, optimizer):
+    """A gradient that is dead at every second evaluation is dead half of the time."""
+    calls = []
+
+    def flickering(embeddings, step):
+        calls.append(step)
+        return (embeddings * (len(calls) % 2)).sum(dim=1)
+
+    attack = ATTACKS["tma"]._replace(objective=lambda batch: flickering)
+    images, (batch, draws) = torch.full((len(ITEMS), 1, 4, 4), 0.5, dtype=torch.float64), world.batch("tma")
+    steps = 7 if optimizer == "apgd" else 8  # Auto-PGD also looks at its start
+    budget = {"eps": EPS, "alpha": ALPHA, "steps": steps, "strength": Strength(optimizer), "generators": draws}
+    found = run(attack, lambda x: x.flatten(2).view(-1, 4, 4).sum(dim=2), images, batch, **budget)
+    assert (found.zero_gradients == 0.5).all()
