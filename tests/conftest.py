@@ -1,11 +1,13 @@
 """Shared fixtures: a private copy of the project with a study small enough for a test."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +24,14 @@ def one_thread():
     """Tests run side by side; each keeps to one core."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """What a test draws without a seed of its own is the same in every run and in any order of tests."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

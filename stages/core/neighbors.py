@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 2048  # gallery rows at a time: a few such matrices of a batch of 112 stay in a processor's cache
@@ -141,3 +142,25 @@ def summed_distances(points: Tensor, found: Sums) -> Tensor:
     """The sums' distances (B,) as a function of the points (B, D), with their gradient."""
     linear = (points.double() * found.slope).sum(dim=1)
     return linear + (found.total - linear).detach()
+
+
+def soft_hinges(points: Tensor, gallery: Rows, limit: Tensor, *, sign: int, temperature: float) -> Tensor:
+    """sum_x T softplus(sign * (limit - d(p, x)) / T) over the gallery, float64 (B,): hinges with rounded corners.
+
+    Points (B, D) and limits (B,) both carry gradient. No item weighs 0, however far it is on its hinge's flat side.
+    """
+    wide, bound = points.detach().double(), limit.detach().double()[:, None]
+    total, inside, weight = (wide.new_zeros(len(wide)) for _ in range(3))
+    pull = torch.zeros_like(wide)
+    for rows, square in squared(wide, gallery):
+        distance = square.sqrt_()
+        gap = (bound - distance).mul_(sign / temperature)
+        total += F.softplus(gap, threshold=40).sum(dim=1)  # beyond, softplus and the identity are the same float64
+        share = gap.sigmoid_()
+        inside += share.sum(dim=1)
+        share.div_(distance)
+        weight += share.sum(dim=1)
+        pull.addmm_(share, gallery.points[rows])
+    slope = weight[:, None] * wide - pull
+    linear = sign * (inside * limit.double() - (points.double() * slope).sum(dim=1))
+    return linear + (temperature * total - linear).detach()

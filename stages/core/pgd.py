@@ -19,6 +19,7 @@ def pgd(
     alpha: float,
     steps: int,
     stop: Stop | None = None,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Minimize ``objective`` over an L-infinity ball of radius ``eps`` around ``images``, cut to [0, 1].
 
@@ -31,16 +32,17 @@ def pgd(
         steps: number of sign-gradient steps; 0 returns the images unchanged.
         stop: ``stop(value, previous) -> bool`` or a tensor with one, asked before each step; True ends the loop
             without that step.
+        start: images inside the ball to begin with, shaped like ``images``; the clean images where it is None.
 
     Returns:
         The perturbed images, detached, same shape as ``images``.
     """
     size = eps if steps == 1 else alpha
-    perturbed = images.detach().clone()
+    clean, perturbed = images.detach(), (images if start is None else start).detach().clone()
     if size == 0:
         return perturbed
     # x0 is in [0, 1], so clipping to the ball and then to [0, 1] is one clamp to the intersection.
-    lower, upper = (perturbed - eps).clamp_(min=0), (perturbed + eps).clamp_(max=1)
+    lower, upper = (clean - eps).clamp_(min=0), (clean + eps).clamp_(max=1)
     direction, previous = torch.empty_like(perturbed), None
     on_cpu, moving = images.device.type == "cpu", images.new_ones(())
     for step in range(steps):

@@ -16,4 +16,7 @@ ATTACKS: dict[str, Attack] = {
     "gtm": misrank.gtm,
     "gtm_exact": misrank.gtm_exact,
     "gtt": query.gtt,
+    "spqa_plus": query.spqa_plus,
+    "spqa_minus": query.spqa_minus,
+    "order": query.order,
 }

@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stages.core.neighbors import Rows, anything_but, count_nearer, nearest, prepared
+
+TEMPERATURE = 0.05  # of smooth hinges, in units of the embedding distance (0 to 2): how wide the rounded corner is
 
 
 class Gallery(NamedTuple):
@@ -25,6 +28,7 @@ class Gallery(NamedTuple):
 class AttackBatch(NamedTuple):
     """One batch of B perturbed items: ``items`` and ``targets`` (B,) are gallery rows, -1 where there is no target.
 
+    An attack with several targets for each item has them in the columns of ``targets`` (B, M).
     The perturbed item is a query, or a candidate for CA+ and CA-; its own clean embedding stays in the gallery.
     """
 
@@ -52,16 +56,24 @@ class Attack(NamedTuple):
     ``objective(batch) -> values``, with ``values(embeddings, step)`` (B,) minimized, one value per item.
     ``measure(batch, embeddings, last_seen) -> {name: (B,)}``, in the units of the tables; ``last_seen`` are the
     embeddings of the last PGD step's forward pass, that is before its update.
+    ``smooth``: the objective with its hinges rounded by softplus (``TEMPERATURE``), so that no gradient dies on their
+    flat side; None where the objective has no hinge.
     """
 
     select: Callable[[Gallery, Tensor, Sequence[torch.Generator]], Tensor]
     objective: Callable[[AttackBatch], Values]
     measure: Callable[[AttackBatch, Tensor, Tensor], Measured]
+    smooth: Callable[[AttackBatch], Values] | None = None
 
 
 def plain_distance(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distance row by row (B, D) x (B, D) -> float64 (B,), exact near zero, with zero gradient at zero."""
     return torch.linalg.vector_norm(x.double() - y.double(), dim=1)
+
+
+def soft_hinge(gap: Tensor) -> Tensor:
+    """T softplus(gap / T), element by element: [gap]+ with its corner rounded over ``TEMPERATURE``."""
+    return TEMPERATURE * F.softplus(gap / TEMPERATURE, threshold=40)
 
 
 def no_target(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

@@ -5,6 +5,7 @@ from functools import partial
 from torch import Tensor
 
 from stages.core.attacks.base import (
+    TEMPERATURE,
     Attack,
     AttackBatch,
     Measured,
@@ -14,7 +15,7 @@ from stages.core.attacks.base import (
     percentile_rank,
     plain_distance,
 )
-from stages.core.neighbors import sums
+from stages.core.neighbors import soft_hinges, sums
 
 
 def objective(batch: AttackBatch, *, sign: int) -> Values:
@@ -33,6 +34,17 @@ def objective(batch: AttackBatch, *, sign: int) -> Values:
     return values
 
 
+def smooth_objective(batch: AttackBatch, *, sign: int) -> Values:
+    """``objective`` with softplus for the hinge."""
+    query, rows = batch.target(), batch.gallery.rows
+
+    def values(embeddings: Tensor, step: int) -> Tensor:
+        to_candidate = plain_distance(query, embeddings)
+        return soft_hinges(query, rows, to_candidate, sign=sign, temperature=TEMPERATURE) / len(rows.points)
+
+    return values
+
+
 def measure(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
     """Rank of the candidate for its query in percent of N: share of the gallery strictly nearer to the query."""
     query = batch.target()
@@ -40,5 +52,9 @@ def measure(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: 
     return {name: strict, f"{name}_ties_half": half}
 
 
-ca_plus = Attack(anywhere, partial(objective, sign=1), partial(measure, name="ca_plus"))
-ca_minus = Attack(nearby, partial(objective, sign=-1), partial(measure, name="ca_minus"))
+ca_plus = Attack(
+    anywhere, partial(objective, sign=1), partial(measure, name="ca_plus"), partial(smooth_objective, sign=1)
+)
+ca_minus = Attack(
+    nearby, partial(objective, sign=-1), partial(measure, name="ca_minus"), partial(smooth_objective, sign=-1)
+)

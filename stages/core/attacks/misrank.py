@@ -3,7 +3,7 @@
 Each has two readings: as published (the reference code's quirks, Q9) and as described (``_exact``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -19,15 +19,16 @@ from stages.core.attacks.base import (
     no_target,
     plain_distance,
     recall,
+    soft_hinge,
 )
 from stages.core.losses import distance
 from stages.core.neighbors import anything_but, both, chunks, nearest, nearest_and_farthest, neither, of_class
 
 
-def learn_to_misrank(batch: AttackBatch, *, keep_self: bool) -> Values:
+def learn_to_misrank(batch: AttackBatch, *, keep_self: bool, hinge: Callable[[Tensor], Tensor] = F.relu) -> Values:
     """LTM: [max over other classes d(q~, x) - min over the same class d(q~, x)]+.
 
-    ``keep_self``: the reference leaves the query's own clean embedding among the positives.
+    ``keep_self``: the reference leaves the query's own clean embedding among the positives. ``hinge`` is [.]+.
     """
     gallery, items = batch.gallery, batch.items
     same = of_class(gallery.labels, gallery.labels[items])
@@ -36,7 +37,7 @@ def learn_to_misrank(batch: AttackBatch, *, keep_self: bool) -> Values:
     def values(embeddings: Tensor, step: int) -> Tensor:
         near, far = nearest_and_farthest(embeddings, gallery.rows, positive, other)
         to_near, to_far = (plain_distance(embeddings, gallery.embeddings[rows]) for rows in (near, far))
-        return F.relu(to_far - to_near)
+        return hinge(to_far - to_near)
 
     return values
 
@@ -75,7 +76,17 @@ def measure(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: 
     return {name: recall(batch, embeddings)}
 
 
-ltm = Attack(no_target, partial(learn_to_misrank, keep_self=True), partial(measure, name="ltm"))
-ltm_exact = Attack(no_target, partial(learn_to_misrank, keep_self=False), partial(measure, name="ltm"))
+ltm = Attack(
+    no_target,
+    partial(learn_to_misrank, keep_self=True),
+    partial(measure, name="ltm"),
+    partial(learn_to_misrank, keep_self=True, hinge=soft_hinge),
+)
+ltm_exact = Attack(
+    no_target,
+    partial(learn_to_misrank, keep_self=False),
+    partial(measure, name="ltm"),
+    partial(learn_to_misrank, keep_self=False, hinge=soft_hinge),
+)
 gtm = Attack(row_inside_masked_gallery, greedy_objective, partial(measure, name="gtm"))
 gtm_exact = Attack(nearest_of_other_class, greedy_objective, partial(measure, name="gtm"))

@@ -1,12 +1,22 @@
-"""Query attacks: a perturbed query lifts (QA+, GTT) or sinks (QA-, GTT) a candidate (method.md 3.3, 3.4, 3.9)."""
+"""Query attacks: a perturbed query moves one candidate or reorders several (method.md 3.3, 3.4, 3.9 and 10).
 
+QA and GTT lift or sink one candidate; SPQA does so while the query's own top items stay on top; the order
+attack turns the query's nearest items into an order of the attacker's choice.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stages.core.attacks.base import (
+    TEMPERATURE,
     Attack,
     AttackBatch,
+    Gallery,
     Measured,
     Values,
     anywhere,
@@ -14,25 +24,48 @@ from stages.core.attacks.base import (
     nearest_other,
     percentile_rank,
     plain_distance,
+    soft_hinge,
 )
-from stages.core.neighbors import anything_but, count_nearer, summed_distances, sums
+from stages.core.neighbors import (
+    Rows,
+    anything_but,
+    both,
+    count_nearer,
+    nearest,
+    soft_hinges,
+    summed_distances,
+    sums,
+)
+
+KEPT = 5  # the query's nearest items that SPQA keeps on top, as in the reference
+STRICTNESS, HEAVIEST = 4.0, 1e9  # SPQA's weight of the kept items: exp(STRICTNESS * N * violation), at most HEAVIEST
+ORDERED, ORDER_WEIGHT = 5, 10.0  # items that the order attack permutes, and the weight of keeping them on top
+VISIBLE = 50  # places of the ranking that a black-box order attack sees
+Hinges = Callable[..., Tensor]
 
 
-def objective(batch: AttackBatch, *, sign: int) -> Values:
-    """mean_x [sign * (d(q~, c) - d(q~, x))]+ over the whole gallery; sign +1 for QA+, -1 for QA- and GTT.
+def mean_hinge(embeddings: Tensor, candidate: Tensor, rows: Rows, *, sign: int) -> Tensor:
+    """mean_x [sign * (d(q~, c) - d(q~, x))]+ over the whole gallery, (B,), for candidates (B, D).
 
     With the count and the summed distances of the items that the hinge lets through, the mean is
     sign * (count * d(q~, c) - sum) / N, and so is its gradient.
     """
+    to_candidate = plain_distance(embeddings, candidate)
+    through = sums(embeddings, rows, to_candidate, beyond=sign < 0, slope=embeddings.requires_grad)
+    total = summed_distances(embeddings, through)
+    return sign * (through.number * to_candidate - total) / len(rows.points)
+
+
+def mean_soft_hinge(embeddings: Tensor, candidate: Tensor, rows: Rows, *, sign: int) -> Tensor:
+    """``mean_hinge`` with softplus for the hinge."""
+    to_candidate = plain_distance(embeddings, candidate)
+    return soft_hinges(embeddings, rows, to_candidate, sign=sign, temperature=TEMPERATURE) / len(rows.points)
+
+
+def objective(batch: AttackBatch, *, sign: int, hinge: Hinges = mean_hinge) -> Values:
+    """The mean hinge of the target: sign +1 for QA+, -1 for QA- and GTT."""
     candidate, rows = batch.target(), batch.gallery.rows
-
-    def values(embeddings: Tensor, step: int) -> Tensor:
-        to_candidate = plain_distance(embeddings, candidate)
-        through = sums(embeddings, rows, to_candidate, beyond=sign < 0, slope=embeddings.requires_grad)
-        total = summed_distances(embeddings, through)
-        return sign * (through.number * to_candidate - total) / len(rows.points)
-
-    return values
+    return lambda embeddings, step: hinge(embeddings, candidate, rows, sign=sign)
 
 
 def measure_rank(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: str) -> Measured:
@@ -48,6 +81,107 @@ def measure_retained(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor) 
     return {"gtt": 100 * (nearer < 4).double()}
 
 
-qa_plus = Attack(anywhere, partial(objective, sign=1), partial(measure_rank, name="qa_plus"))
-qa_minus = Attack(nearby, partial(objective, sign=-1), partial(measure_rank, name="qa_minus"))
-gtt = Attack(nearest_other, partial(objective, sign=-1), measure_retained)
+def held(embeddings: Tensor, rows_to_hold: Tensor, gallery: Gallery) -> Tensor:
+    """L_QA+ of several items, gallery rows (B, M): the mean of their QA+ objectives, (B,), 0 where they lead."""
+    terms = (mean_hinge(embeddings, gallery.embeddings[row], gallery.rows, sign=1) for row in rows_to_hold.T)
+    return torch.stack(list(terms)).mean(dim=0)
+
+
+def mean_rank(embeddings: Tensor, rows_to_rank: Tensor, gallery: Gallery) -> Tensor:
+    """Mean 0-based rank of several items, gallery rows (B, M), for each query in percent of N, (B,)."""
+    limits = (plain_distance(embeddings, gallery.embeddings[row]) for row in rows_to_rank.T)
+    return torch.stack([percentile_rank(embeddings, gallery, limit)[0] for limit in limits]).mean(dim=0)
+
+
+def kept_items(batch: AttackBatch, *, sign: int) -> Tensor:
+    """SPQA's kept items, gallery rows (B, 5): the query's nearest others; SPQA- leaves its target out."""
+    gallery, others = batch.gallery, anything_but(batch.items)
+    admitted = others if sign > 0 else both(others, anything_but(batch.targets))
+    count = min(KEPT, len(gallery.labels) - (1 if sign > 0 else 2))
+    return nearest(batch.clean(), gallery.rows, count, admitted)
+
+
+def semantics_preserving(batch: AttackBatch, *, sign: int, hinge: Hinges = mean_hinge) -> Values:
+    """SPQA: L_QA + xi * L_QA+(kept items), xi = min(exp(4 N * L_QA+(kept items)), 1e9) without gradient.
+
+    The reference's scheme as it is on Fashion-MNIST (N = 10,000). The weight is each item's own, where the reference
+    has one for the batch, so that items do not depend on each other (method.md 10).
+    """
+    move, kept = objective(batch, sign=sign, hinge=hinge), kept_items(batch, sign=sign)
+    strictness = STRICTNESS * len(batch.gallery.labels)
+
+    def values(embeddings: Tensor, step: int) -> Tensor:
+        violation = held(embeddings, kept, batch.gallery)
+        weight = (strictness * violation.detach()).clamp(max=math.log(HEAVIEST)).exp()
+        return move(embeddings, step) + weight * violation
+
+    return values
+
+
+def measure_preserved(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor, *, name: str, sign: int) -> Measured:
+    """Rank of the candidate as in QA, and the mean rank of the kept items, all in percent of N."""
+    ranks = measure_rank(batch, embeddings, last_seen, name=name)
+    return ranks | {f"{name}_kept": mean_rank(embeddings, kept_items(batch, sign=sign), batch.gallery)}
+
+
+def permuted_nearest(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """The five nearest others of each item as gallery rows (B, 5), in a random order: the one the attacker wants."""
+    count = min(ORDERED, len(gallery.labels) - 1)
+    near = nearest(gallery.embeddings[items], gallery.rows, count, anything_but(items))
+    wanted = torch.stack([torch.randperm(count, generator=g) for g in generators]).to(items)
+    return near.gather(1, wanted)
+
+
+def order_gaps(batch: AttackBatch, embeddings: Tensor) -> Tensor:
+    """d(q~, c_i) - d(q~, c_j) of all pairs i < j of the wanted order, (B, M (M - 1) / 2): negative where it holds."""
+    gallery = batch.gallery.embeddings
+    distances = torch.stack([plain_distance(embeddings, gallery[row]) for row in batch.targets.T], dim=1)
+    first, second = torch.triu_indices(distances.shape[1], distances.shape[1], offset=1, device=distances.device)
+    return distances[:, first] - distances[:, second]
+
+
+def order_objective(batch: AttackBatch, *, hinge: Callable[[Tensor], Tensor] = F.relu) -> Values:
+    """Order attack: (1/M^2) sum_{i<j} [d(q~, c_i) - d(q~, c_j)]+ + 10 L_QA+(c_1..c_M)."""
+    count = batch.targets.shape[1]
+
+    def values(embeddings: Tensor, step: int) -> Tensor:
+        relative = hinge(order_gaps(batch, embeddings)).sum(dim=1) / count**2
+        return relative + ORDER_WEIGHT * held(embeddings, batch.targets, batch.gallery)
+
+    return values
+
+
+def measure_order(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor) -> Measured:
+    """Kendall's tau between the wanted order and the one found, in [-1, 1]; 1 is the attacker's order.
+
+    ``order_src`` is the short-range ranking correlation: a pair with an item behind the first 50 places counts as -1.
+    ``order_kept`` is the mean rank of the permuted items in percent of N.
+    """
+    gallery, targets = batch.gallery, batch.targets
+    agreeing = -order_gaps(batch, embeddings).sign()
+    limits = (plain_distance(embeddings, gallery.embeddings[row]) for row in targets.T)
+    ranks = [count_nearer(embeddings, gallery.rows, limit, anything_but(batch.items))[0] for limit in limits]
+    seen = torch.stack(ranks, dim=1) < VISIBLE
+    first, second = torch.triu_indices(targets.shape[1], targets.shape[1], offset=1, device=targets.device)
+    in_sight = agreeing.where(seen[:, first] & seen[:, second], -1)
+    kept = mean_rank(embeddings, targets, gallery)
+    return {"order": agreeing.mean(dim=1), "order_src": in_sight.mean(dim=1), "order_kept": kept}
+
+
+_soft = partial(objective, hinge=mean_soft_hinge)
+qa_plus = Attack(anywhere, partial(objective, sign=1), partial(measure_rank, name="qa_plus"), partial(_soft, sign=1))
+qa_minus = Attack(nearby, partial(objective, sign=-1), partial(measure_rank, name="qa_minus"), partial(_soft, sign=-1))
+gtt = Attack(nearest_other, partial(objective, sign=-1), measure_retained, partial(_soft, sign=-1))
+spqa_plus = Attack(
+    anywhere,
+    partial(semantics_preserving, sign=1),
+    partial(measure_preserved, name="spqa_plus", sign=1),
+    partial(semantics_preserving, sign=1, hinge=mean_soft_hinge),
+)
+spqa_minus = Attack(
+    nearby,
+    partial(semantics_preserving, sign=-1),
+    partial(measure_preserved, name="spqa_minus", sign=-1),
+    partial(semantics_preserving, sign=-1, hinge=mean_soft_hinge),
+)
+order = Attack(permuted_nearest, order_objective, measure_order, partial(order_objective, hinge=soft_hinge))

@@ -1,0 +1,23 @@
+"""The registries of searches and of where they start: an attack block's ``optimizer`` and ``start``."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from stages.core.search import black_box, gradient
+from stages.core.search.base import Search, Task, clean, uniform
+
+BLACK_BOX = ("nes", "square")  # they never ask for a gradient
+
+OPTIMIZERS: dict[str, Search] = {
+    "sign": gradient.sign,
+    "momentum": gradient.momentum,
+    "apgd": gradient.apgd,
+    "nes": black_box.nes,
+    "square": black_box.square,
+}
+
+STARTS: dict[str, Callable[[Task], Tensor]] = {
+    "clean": clean,
+    "random": uniform,
+}
