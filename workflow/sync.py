@@ -18,8 +18,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from stages.data import originals
 from stages.runtime import artifacts
 
@@ -28,15 +26,7 @@ SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's r
 PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
 RECIPES = "recipes"  # the stage that only dvc.yaml has, and the folder it writes
 MADE = (RECIPES, "data", "models", "results", "reports")  # what jobs write to
-STAGES = (
-    "prepare",
-    "validate",
-    "train",
-    "evaluate",
-    "attack",
-    "visualize",
-    "report",
-)  # each before what follows from it
+STAGES = ("prepare", "validate", "train", "evaluate", "attack", "visualize", "report")  # each before what follows
 NOTHING_TO_DO = "Nothing to be done"
 NO_GIT = "is not a git repository"  # DVC's words
 WITHOUT_GIT = "`dvc config core.no_scm true` lets it work without, or `git init`"

@@ -121,7 +121,7 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
         for kind, write in (
             ("sub_scores", figures.sub_scores),
             ("history", figures.history),
-            ("readings", figures.variants),
+            ("variants", figures.variants),
         ):
             shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
         for table, block in params["tables"].items():

@@ -40,7 +40,7 @@ FIGURES = {
         "Both losses, collapseness, hardness and R@1 by epoch, as means over seeds. R@1 on the test split is logged "
         "and never chooses a model.",
     ),
-    "readings": (
+    "variants": (
         "Attacks as published and as described",
         "ES, LTM and GTM in the variant `reference`, which made the published numbers, and in the variant `exact`, as "
         "the papers describe them.",

@@ -1,6 +1,7 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,6 +175,13 @@ def lead(first: list[Model], second: list[Model], metric: str) -> Estimate:
     return estimate(gaps, [one.draws[metric] - other.draws[metric] for one, other in pairs])
 
 
+def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str, str, Model]]:
+    """Dataset, defense and model, of all models."""
+    for dataset, by_defense in models.items():
+        for defense, found in by_defense.items():
+            yield from ((dataset, defense, model) for model in found)
+
+
 class Collapse(NamedTuple):
     """A model that has no ranking left, and why."""
 
@@ -186,12 +194,8 @@ class Collapse(NamedTuple):
 def collapses(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Collapse]:
     """All collapsed models, of those by dataset and defense."""
     return [
-        Collapse(
-            dataset, defense, model.seed, collapse(*(model.values[key] for key in ("recall_at_1", "chance", "spread")))
-        )
-        for dataset, by_defense in models.items()
-        for defense, found in by_defense.items()
-        for model in found
+        Collapse(dataset, defense, model.seed, collapse(*itemgetter("recall_at_1", "chance", "spread")(model.values)))
+        for dataset, defense, model in every(models)
         if model.values["collapsed"]
     ]
 
@@ -210,9 +214,7 @@ def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Faile
     """All attacks that may not have attacked, of the models by dataset and defense."""
     return [
         FailedCheck(dataset, defense, model.seed, attack, why)
-        for dataset, by_defense in models.items()
-        for defense, found in by_defense.items()
-        for model in found
+        for dataset, defense, model in every(models)
         for attack, checks in model.checks.items()
         if (why := doubtful(checks))
     ]

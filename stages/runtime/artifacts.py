@@ -36,7 +36,7 @@ def figure_names(params: Mapping[str, Any]) -> list[str]:
     """Names of the report's figures, each an SVG and a PNG in reports/figures/."""
     datasets = params["run"]["datasets"]
     sweeps = [f"sweep_{name}" for name, block in params["tables"].items() if "sweep" in block]
-    kinds = ("sub_scores", "history", "readings", *sweeps)
+    kinds = ("sub_scores", "history", "variants", *sweeps)
     return ["tradeoff", *(f"{kind}_{dataset}" for dataset in datasets for kind in kinds)]
 
 

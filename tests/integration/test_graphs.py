@@ -58,7 +58,7 @@ def listed(jobs, params):
         gallery["inputs"] = sorted(files | (set(gallery["inputs"]) - folders))
     report = jobs["python -m stages.report"]
     files = {f"reports/tables/{name}.{kind}" for name in params["tables"] for kind in ("csv", "md", "tex")}
-    kinds = ["sub_scores", "history", "readings", "sweep_eps_sweep", "sweep_steps_sweep"]
+    kinds = ["sub_scores", "history", "variants", "sweep_eps_sweep", "sweep_steps_sweep"]
     figures = ["tradeoff", *(f"{kind}_{dataset}" for dataset in run["datasets"] for kind in kinds)]
     files |= {f"reports/figures/{name}.{kind}" for name in figures for kind in ("svg", "png")}
     report["outputs"] = sorted(files | (set(report["outputs"]) - {"reports/tables", "reports/figures"}))

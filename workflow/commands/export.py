@@ -15,6 +15,8 @@ from stages.runtime import params as parameters
 
 LICENSES = {
     "digits": "Digits: scikit-learn's copy of the UCI set Optical Recognition of Handwritten Digits (CC BY 4.0).",
+    "mnist": "MNIST (LeCun, Cortes and Burges) derives from data of NIST; its publishers state no license.",
+    "fashion": "Fashion-MNIST (Zalando) is under the MIT license.",
     "cub": "CUB-200-2011 (Caltech) is for non-commercial research and education; the photographs are their owners'.",
     "cars": "Cars-196 (Stanford) is for non-commercial research; the photographs belong to their owners.",
     "sop": "Stanford Online Products is for non-commercial research; the photographs belong to their sellers.",

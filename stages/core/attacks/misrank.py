@@ -1,6 +1,6 @@
 """Misranking attacks: the query's nearest item gets another class (LTM, GTM) (method.md 3.7, 3.8).
 
-Each has two readings: as published (the reference code's quirks, Q9) and as described (``_exact``).
+Each has two variants: as published (the reference code's quirks, Q9) and as described (``_exact``).
 """
 
 from collections.abc import Callable, Sequence

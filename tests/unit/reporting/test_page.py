@@ -129,7 +129,7 @@ def drawn(folder):
         "tradeoff": figures.tradeoff(folder / "tradeoff", {"cub": rows}, LABELS, ["cub"]),
         "sub_scores": figures.sub_scores(folder / "sub_scores", models, labels),
         "history": figures.history(folder / "history", models, labels),
-        "readings": figures.variants(folder / "readings", models, labels),
+        "variants": figures.variants(folder / "variants", models, labels),
         "sweep": figures.sweep(folder / "sweep", models, LABELS, block, lambda name: share.get(name, 0.5)),
     }
 

@@ -218,7 +218,7 @@ def test_a_wrong_file_of_published_values_is_named(tmp_path, monkeypatch, text, 
     assert "\n" not in str(caught.value)
 
 
-def test_exact_ers_takes_the_exact_readings():
+def test_exact_ers_takes_the_exact_variants():
     from stages.core.scores import SUB_SCORES
 
     plain = dict.fromkeys(SUB_SCORES, 10.0) | {"es_d": 1.0, "tma": 0.5}
