@@ -69,6 +69,37 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
     return any(row.cells.get("ers") for rows in panels.values() for row in rows)
 
 
+def comparison(path: Path, rows: list[Row], columns: list[str], labels: Labels) -> bool:
+    """A table's values beside the published ones: one panel per column, one line per row with a published value."""
+    pairs = [row for row in rows if any(value is not None for value in row.published.values())]
+    shown = [name for name in columns if any(row.published.get(name) is not None for row in pairs)]
+    with drawn(path, max(5.2, 2.3 * len(shown) + 1.2), 0.42 * len(pairs) + 1.6) as figure:
+        if not any(row.cells.get(name) for row in pairs for name in shown):
+            _nothing(figure, "rows with published values")
+            return False
+        axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axis, name in zip(axes, shown, strict=True):
+            for place, row in enumerate(pairs):
+                color, cell, printed = (
+                    marks(_place(row.defense, labels))["color"],
+                    row.cells.get(name),
+                    row.published[name],
+                )
+                if cell:
+                    axis.errorbar([cell.mean], [place], xerr=_bar(cell), fmt="o", color=color, capsize=2)
+                if printed is not None:
+                    axis.plot([printed], [place], "D", mfc="none", mec=INK, markersize=7)
+            axis.set_title(f"{column(name).heading} ({column(name).unit.partition(',')[0]})")
+            axis.set_yticks(range(len(pairs)), [row.label for row in pairs])
+            axis.margins(x=0.2, y=0.25)
+            grid(axis, "x")
+        axes[0].invert_yaxis()
+        axes[0].plot([], [], "o", color=INK, label="ours, with 95 % interval")
+        axes[0].plot([], [], "D", mfc="none", mec=INK, label="published")
+        legend(figure, axes[0])
+    return True
+
+
 def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
     """Ten normalized sub-scores, one panel per defense; behind them, gray, the mean over all defenses."""
     shown = {

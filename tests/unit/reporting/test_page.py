@@ -126,6 +126,7 @@ def drawn(folder):
     rows = table_rows(LOADED["tables"]["main"], "cub", models, published.read())
     share = {"qa_plus": 1.0, "ltm": 1.0}
     return {
+        "comparison": figures.comparison(folder / "comparison", rows, ["recall_at_1", "ers"], LABELS),
         "tradeoff": figures.tradeoff(folder / "tradeoff", {"cub": rows}, LABELS, ["cub"]),
         "sub_scores": figures.sub_scores(folder / "sub_scores", models, labels),
         "history": figures.history(folder / "history", models, labels),
@@ -141,7 +142,7 @@ def test_figures_come_as_svg_and_png_with_the_same_bytes_each_time(tmp_path):
     assert all(drawn(tmp_path / "one").values())
     assert all(drawn(tmp_path / "two").values())
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert len(names) == 10
+    assert len(names) == 12
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
         head = (tmp_path / "one" / name).read_bytes()
@@ -157,7 +158,8 @@ def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     block = LOADED["tables"]["steps_sweep"]
     assert not figures.sweep(tmp_path / "d", {"vanilla": [model(20)]}, LABELS, block, lambda name: 1.0)
     assert not figures.tradeoff(tmp_path / "e", {}, LABELS, ["digits"])
-    assert len(list(tmp_path.iterdir())) == 10
+    assert not figures.comparison(tmp_path / "f", [], ["ers"], LABELS)
+    assert len(list(tmp_path.iterdir())) == 12
 
 
 def test_a_history_without_epochs_is_no_curve(tmp_path):
@@ -178,3 +180,5 @@ def test_names_of_figures_follow_the_run():
     assert names[0] == "tradeoff"
     assert {"history_digits", "sweep_eps_sweep_digits"} <= set(names)
     assert len(names) == 1 + 5 * len(LOADED["run"]["datasets"])
+    for_fashion = artifacts.figure_names(LOADED | {"run": LOADED["run"] | {"datasets": ["fashion"]}})
+    assert [name for name in for_fashion if name.startswith("comparison")] == ["comparison_robrank_fashion_fashion"]
