@@ -113,3 +113,19 @@ def test_cap_takes_the_positive_distance_as_released():
         lambda images: images.flatten(1), anchor, positives, positives + 0.4, lam=10.0, eps=0.1, alpha=0.1, steps=1
     )
     assert moved.item() == pytest.approx(0.6)
+
+
+def test_anp_takes_the_positive_distance_as_released():
+    """Where p and a agree in a coordinate only the 1e-6 moves it: upwards for d(p, a), downwards for d(a, p) (Q14).
+
+    The first anchor alone carries the weighted positive distance, the second the negative one, so that the collapse
+    guard acts; the first negative lies on its anchor, so that the second term of the objective rests.
+    """
+    anchors = torch.full((2, 2), 0.5, dtype=torch.float64)
+    positives = anchors + torch.tensor([[0.4, 0.0], [0.1, 0.0]], dtype=torch.float64)
+    negatives = anchors + torch.tensor([[1e-6, 1e-6], [0.3, 0.0]], dtype=torch.float64)
+    moved = perturb_anchors(
+        lambda images: images.flatten(1), anchors.view(2, 2, 1, 1), anchors, positives, negatives,
+        lam=100.0, eps=0.1, alpha=0.1, steps=1,
+    )  # fmt: skip
+    assert moved.flatten(1)[0].tolist() == pytest.approx([0.6, 0.6])
