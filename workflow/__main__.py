@@ -21,6 +21,7 @@ COMMANDS = {
     "prune": "list results of blocks that were removed from params.yaml, or delete them",
     "bundle": "put the report into one zip that opens without the repository",
     "export": "write one checkpoint with a model card and the license of its data",
+    "evidence": "write one table with its verdicts, figure, jobs and parameters to a folder",
     "crate": "describe the finished run as a Workflow Run RO-Crate",
     "verify": "run the study again in an empty folder and compare its bytes with a record",
     "licenses": "write the licenses of all pinned packages to docs/licenses.md",

@@ -146,10 +146,27 @@ def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, ob
                     "bootstrap_low": cell.bootstrap.low if cell and cell.bootstrap else None,
                     "bootstrap_high": cell.bootstrap.high if cell and cell.bootstrap else None,
                     "published": row.published[name],
+                    "difference": cell.mean - printed
+                    if cell and (printed := row.published[name]) is not None
+                    else None,
                     "verdict": row.verdicts[name],
                 }
             )
     return records
+
+
+def compared(rows: list[Row], columns: list[str]) -> str:
+    """A GitHub table with a line for each cell that has a published value: ours beside it, difference and verdict."""
+    body = []
+    for row in rows:
+        for name in columns:
+            cell, printed, decimals = row.cells[name], row.published[name], column(name).decimals
+            if printed is not None:
+                apart = f"{cell.mean - printed:+.{decimals}f}" if cell else ""
+                ours = [text(name, cell, interval=True), apart, row.verdicts[name]]
+                body.append([row.title, column(name).heading, f"{printed:.{decimals}f}", *ours])
+    table = pd.DataFrame(body, columns=["row", "metric", "published", "ours", "difference", "verdict"])
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
 def best(rows: list[Row], name: str) -> set[str]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from stages.runtime import artifacts, checksums, cli, params, threads
 from stages.runtime.errors import UserError, choose
+
+if TYPE_CHECKING:
+    from stages.reporting.tables import Row
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,26 +26,36 @@ def run(name: str) -> str:
     loaded = params.load()
     if "/" in name:
         return cell(loaded, name)
+    from stages.reporting import tables
+
+    block = loaded["tables"].get(name, {})
+    return "\n".join(
+        tables.markdown(
+            f"{block['title']}: {dataset}", rows, block["columns"], block["intervals"], block.get("note", "")
+        )
+        for dataset, rows in table(loaded, name).items()
+    )
+
+
+def table(loaded: params.Params, name: str) -> dict[str, list[Row]]:
+    """The rows of a table by dataset, from the results that are there.
+
+    Raises:
+        UserError: there is no such table, or a result is damaged.
+    """
     if name not in loaded["tables"]:
         raise UserError(f"{params.FILE}: tables: no block named {name!r}; {choose(name, list(loaded['tables']))}")
     threads.limit(1)
-    from stages.reporting import published, results, tables
+    from stages.reporting import published, results
     from stages.reporting.rows import table_rows
 
     block, run = loaded["tables"][name], loaded["run"]
     datasets = block.get("datasets", run["datasets"])
     asked = {**run, "datasets": datasets, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
     printed = published.read()
-    return "\n".join(
-        tables.markdown(
-            f"{block['title']}: {dataset}",
-            table_rows(block, dataset, found, printed),
-            block["columns"],
-            block["intervals"],
-            block.get("note", ""),
-        )
-        for dataset, found in results.read_models(asked).items()
-    )
+    return {
+        dataset: table_rows(block, dataset, found, printed) for dataset, found in results.read_models(asked).items()
+    }
 
 
 def cell(loaded: params.Params, name: str) -> str:

@@ -1,0 +1,76 @@
+"""Write what a claim rests on to a folder: one table with its verdicts, its figure, its jobs and params.yaml.
+
+  ca-tride evidence robrank_fashion docs/evidence/fashion
+
+The folder then holds <table>.md and <table>.csv (every cell with interval, published value, difference and verdict),
+figures/ (published values beside ours), jobs.csv (time, processor and commit of every job behind the table) and
+params.yaml. Nothing is computed that `ca-tride compute` did not compute; what was not run says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from stages.runtime import artifacts, params
+from workflow.commands import show
+
+JOB = ("stage", "words", "seconds", "cpu_seconds", "processor", "platform", "torch", "commit")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Which table, and where to."""
+    parser.add_argument("name", help="a block of `tables`")
+    parser.add_argument(
+        "folder", type=Path, help="an existing folder or a new one; files of the same names are replaced"
+    )
+
+
+def run(name: str, folder: Path) -> str:
+    """Write the evidence of one table; what it holds, in one line.
+
+    Raises:
+        UserError: there is no such table, or a result is damaged.
+    """
+    loaded = params.load()
+    by_dataset = show.table(loaded, name)
+    import pandas as pd
+
+    from stages.reporting import figures, outputs, tables
+
+    block, columns = loaded["tables"][name], loaded["tables"][name]["columns"]
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
+    made = jobs(list(by_dataset), list(block["rows"]))
+    texts = []
+    for dataset, rows in by_dataset.items():
+        title = f"{block['title']}: {dataset}"
+        texts.append(tables.markdown(title, rows, columns, block["intervals"], block.get("note", "")))
+        if any(value is not None for row in rows for value in row.published.values()):
+            texts.append(f"{tables.compared(rows, columns)}\n")
+    files = [folder / f"{name}.md", folder / f"{name}.csv", folder / "jobs.csv", folder / "params.yaml"]
+    with artifacts.writing(*files) as (md_path, csv_path, jobs_path, params_path):
+        md_path.write_text("\n".join(texts))
+        outputs.write_csv(pd.DataFrame(cells), csv_path)
+        outputs.write_csv(pd.DataFrame(made, columns=JOB), jobs_path)
+        params_path.write_bytes(Path(params.FILE).read_bytes())
+    labels = outputs.labels_of(loaded)
+    with artifacts.replacing(folder / "figures") as drawn:
+        for dataset, rows in by_dataset.items():
+            figures.comparison(drawn / f"{name}_{dataset}", rows, columns, labels)
+    hours = sum(job["seconds"] for job in made) / 3600
+    return f"{folder}: {len(cells)} cells from {len(made)} jobs that took {hours:.1f} hours"
+
+
+def jobs(datasets: list[str], defenses: list[str]) -> list[dict[str, Any]]:
+    """The records of the jobs behind some models, in the order of their paths."""
+    found = []
+    for path in sorted((artifacts.LOGS / "provenance").glob("*/*.json")):
+        record = json.loads(path.read_text())
+        words = record.get("words", [])
+        if words[:1] and words[0] in datasets and (len(words) == 1 or words[1] in defenses):
+            versions = {"torch": record["packages"]["torch"]}
+            found.append({key: (record | versions).get(key) for key in JOB} | {"words": " ".join(words)})
+    return found
