@@ -1,5 +1,6 @@
 """One command line: each command has its help and its one-line errors, and loads nothing that it does not need."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -62,6 +63,7 @@ def test_each_command_has_its_own_help(name, capsys):
         (("bundle",), "bundle: reports/index.html: missing; run `ca-tride compute` first"),
         (("crate",), "crate: reports/index.html: missing; run `ca-tride compute` first"),
         (("export", "digits/act"), "export: digits/act/benign: not a cell"),
+        (("evidence", "man", "there"), "evidence: params.yaml: tables: no block named 'man'; did you mean 'main'?"),
         (("licenses",), "licenses: constraints.txt: missing"),
         (("sync", "make"), "ca-tride sync: error: argument engine: invalid choice: 'make'"),
         (("fetch", "cup"), "fetch: params.yaml: datasets: no block named 'cup'; did you mean 'cub'?"),
@@ -77,6 +79,29 @@ def test_an_error_is_one_line_that_names_what_is_wrong(project, words, line):
     *usage, last = done.stderr.splitlines()
     assert last.startswith(line)
     assert not usage or usage[0].startswith("usage: ")
+
+
+def test_evidence_holds_published_values_and_the_jobs_of_its_table_alone(project):
+    records = project.folder / "logs" / "provenance" / "train"
+    records.mkdir(parents=True)
+    record = {"stage": "train", "seconds": 3600.0, "commit": "abc", "packages": {"torch": "2.13.0"}}
+    for words in (["fashion", "vanilla", "0"], ["fashion", "elsewhere", "0"], ["digits", "vanilla", "0"]):
+        (records / f"{'-'.join(words)}.json").write_text(json.dumps(record | {"words": words}))
+    done = project.run(sys.executable, "-m", "workflow", "evidence", "robrank_fashion", "out/fashion")
+    assert done.stdout == "out/fashion: 35 cells from 1 jobs that took 1.0 hours\n"
+    out = project.folder / "out" / "fashion"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "figures", "jobs.csv", "params.yaml", "robrank_fashion.csv", "robrank_fashion.md",
+    ]  # fmt: skip
+    assert (out / "params.yaml").read_bytes() == (project.folder / "params.yaml").read_bytes()
+    jobs = (out / "jobs.csv").read_text().splitlines()
+    assert len(jobs) == 2
+    assert jobs[1].startswith("train,fashion vanilla 0,3600,")
+    lines = (out / "robrank_fashion.md").read_text().splitlines()
+    compared = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.count("|") == 7]
+    assert compared.count(["row", "metric", "published", "ours", "difference", "verdict"]) == 1
+    assert ["N/A", "R@1", "87.6", "not run", "", "not run"] in compared
+    assert len([line for line in compared if line[-1] == "not run" and line[2][0].isdigit()]) == 4 * 5
 
 
 def test_outside_a_study_each_command_says_where_to_be(tmp_path):
