@@ -26,8 +26,8 @@ def archive(name):
 
 @pytest.fixture
 def real(project):
-    """A project with the parameters of docs/evidence and the archives where a user would put them."""
-    shutil.copy(ROOT / "docs" / "evidence" / "params.yaml", project.folder)
+    """A project with the parameters of docs/evidence/photographs and the archives where a user would put them."""
+    shutil.copy(ROOT / "docs" / "evidence" / "photographs" / "params.yaml", project.folder)
     for dataset, name in ARCHIVES.items():
         raw = project.folder / "data" / "raw" / dataset
         raw.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def real(project):
 def test_parameters_of_the_evidence_are_valid(monkeypatch, tmp_path):
     from stages.runtime import params
 
-    for name in params.load(ROOT / "docs" / "evidence" / "params.yaml")["datasets"]:
+    for name in params.load(ROOT / "docs" / "evidence" / "photographs" / "params.yaml")["datasets"]:
         assert name in ARCHIVES
 
 
