@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         outputs = stage(loaded, **given)
         seconds = time.monotonic() - started
         if outputs:  # none in the processes for which another one writes
-            provenance.record(name, [str(word) for word in given.values()], outputs, seconds)
+            provenance.record(name, [*map(str, given.values())], outputs, seconds)
         for path in outputs:
             log.info("wrote %s", path)
         log.info("done in %.1f s", seconds)
@@ -62,6 +63,9 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
             raise
         sys.exit(f"{name}: {known}")
     except Terminated:
+        if first_process():
+            with suppress(OSError):  # the state was kept; its time is a note
+                provenance.ended(name, [*map(str, given.values())], time.monotonic() - started)
         log.warning("ended by SIGTERM; the same command goes on from what was kept")
         sys.exit(PREEMPTED)
     except KeyboardInterrupt:
