@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup reproduce test coverage test-browser test-crate test-slow test-engines test-s3 test-real test-conda test-slurm \
+.PHONY: setup reproduce test coverage test-tutorials test-browser test-crate test-slow test-engines test-s3 test-real test-conda test-slurm \
 	test-faults fuzz soak lint docs lock rulegraph clean
 .DELETE_ON_ERROR:
 
@@ -27,6 +27,9 @@ test: $(STAMP)  ## unit tests and a tiny end-to-end run of both engines; tests w
 
 coverage: $(STAMP)  ## the quick suite with the lines that no test runs
 	$(RUN) python -m pytest -n $(CORES) --dist worksteal --cov --cov-report term-missing:skip-covered
+
+test-tutorials: $(STAMP)  ## the tutorials of docs/ as they stand: files written, params.yaml edited, commands typed
+	$(RUN) python -m pytest -m tutorials -n $(CORES) --dist worksteal
 
 test-browser: $(STAMP)  ## the report page in headless Chromium; skips where there is no chromium
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'

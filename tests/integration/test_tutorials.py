@@ -58,6 +58,7 @@ def cells(project, table="main"):
     return frame.set_index(["defense", "metric"])["value"]
 
 
+@pytest.mark.tutorials
 def test_own_model(quick):
     said = follow(quick, "own_model.md")
     assert "| My model" in next(text for text in said if "CA-TRIDE" in text)
@@ -71,6 +72,7 @@ def test_own_model(quick):
     assert "my_model:build" in page
 
 
+@pytest.mark.tutorials
 def test_python(project):
     (said,) = follow(project, "python.md")
     found = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
@@ -79,6 +81,7 @@ def test_python(project):
     assert 0 < low <= value <= high < 100
 
 
+@pytest.mark.tutorials
 def test_add_defense(quick):
     follow(quick, "add_defense.md")
     found = cells(quick)
@@ -86,6 +89,7 @@ def test_add_defense(quick):
     assert found["noise", "ers"] != found["vanilla", "ers"]
 
 
+@pytest.mark.tutorials
 def test_add_attack(quick):
     said = follow(quick, "add_attack.md")
     assert "LTM (center)" in said[-1]
@@ -94,6 +98,7 @@ def test_add_attack(quick):
     assert "center on digits" in (quick.folder / "reports/index.html").read_text()
 
 
+@pytest.mark.tutorials
 def test_add_dataset(quick):
     follow(quick, "add_dataset.md")
     frame = pd.read_csv(quick.folder / "reports/tables/main.csv").dropna(subset="value")
@@ -109,6 +114,7 @@ def own(project, **model):
     return project.run(sys.executable, "-m", "stages.train", "digits", "mine", "0", check=False)
 
 
+@pytest.mark.tutorials
 def test_add_paper(tiny):
     said = follow(tiny, "add_paper.md")
     frame = pd.read_csv(tiny.folder / "reports/tables/example.csv").set_index(["defense", "metric"])
