@@ -1,6 +1,7 @@
 """When, where and with what a job ran, in the undeclared logs/provenance/."""
 
 import platform
+import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ def record(stage: str, words: list[str], outputs: list[Path], seconds: float) ->
         "words": words,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
+        **used(),
         "commit": commit,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -35,3 +37,10 @@ def record(stage: str, words: list[str], outputs: list[Path], seconds: float) ->
     with artifacts.writing(path) as (draft,):
         checksums.dump_json(facts, draft)
     return path
+
+
+def used() -> dict[str, float]:
+    """Processor time and most memory of this process. Snakemake's own figures are of the process that waits for it."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {"processor_seconds": usage.ru_utime + usage.ru_stime, "memory_mib": usage.ru_maxrss / unit}
