@@ -24,10 +24,12 @@ rule all:
         rules.report.output,
 
 
-# DVC is locked out while jobs run. A finished run is recorded in dvc.lock.
+# DVC is locked out while jobs run. A finished run is recorded in dvc.lock. Jobs on this machine are forked from one process.
 onstart:
     reserved.enter_context(sync.exclusive())
     sync.remember()
+    if workflow.local_exec:
+        reserved.enter_context(forkserver.serving())
 
 
 onsuccess:

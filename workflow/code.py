@@ -31,6 +31,7 @@ CANNOT_CHANGE_A_RESULT = {
     "stages.runtime.conflicts": "refuses files that git left half merged",
     "stages.runtime.documents": "reads the values that are in the recipe",
     "stages.runtime.errors": "messages",
+    "stages.runtime.forkserver": "starts the process in which a job runs",
     "stages.runtime.params": "gives the values that are in the recipe",
     "stages.runtime.progress": "bars, and files in logs/",
     "stages.runtime.provenance": "files in logs/",

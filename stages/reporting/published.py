@@ -2,10 +2,8 @@
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 from stages.reporting.tables import COLUMNS
 from stages.runtime.errors import UserError, reason
@@ -13,18 +11,20 @@ from stages.runtime.params import PAPERS
 
 HEADER = ["source", "dataset", "backbone", "loss", "defense", "metric", "value", "unit", "where"]
 
+Rows = Sequence[Mapping[str, str]]  # by HEADER; plain, because thousands of cells look for their value among them
 
-def read() -> pd.DataFrame:
+
+def read() -> Rows:
     """All rows of all papers: source, dataset, backbone, loss, defense, metric, value, unit, where.
 
     Raises:
         UserError: a file is not such a table, or a value that could be compared is no number.
     """
     papers = sorted(path.parent.name for path in PAPERS.glob("*/published.csv"))
-    return pd.concat([pd.DataFrame(columns=HEADER), *map(_read, papers)], ignore_index=True)
+    return [row for paper in papers for row in _read(paper)]
 
 
-def _read(paper: str) -> pd.DataFrame:
+def _read(paper: str) -> Rows:
     file = f"workflow/papers/{paper}/published.csv"
     rows = []
     try:
@@ -44,7 +44,7 @@ def _read(paper: str) -> pd.DataFrame:
         value = row[HEADER.index("value")]
         if row[HEADER.index("metric")] in shown and not _is_number(value):
             raise UserError(f"{file}: line {line}: {value!r} is no number; write one such as 53.9")
-    return pd.DataFrame([row for _, row in rows], columns=HEADER)
+    return [dict(zip(HEADER, row, strict=True)) for _, row in rows]
 
 
 def _is_number(text: str) -> bool:
@@ -54,38 +54,36 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def of_table(rows: pd.DataFrame, block: Mapping[str, Any]) -> pd.DataFrame:
+def of_table(rows: Rows, block: Mapping[str, Any]) -> Rows:
     """The rows that a table block can show: of its source and of the datasets that it names; none without a source."""
     where = block.get("published")
     if not where:
-        return rows.iloc[:0]
-    return rows[(rows["source"] == where["source"]) & rows["dataset"].isin(where["datasets"].values())]
+        return []
+    return [row for row in rows if row["source"] == where["source"] and row["dataset"] in where["datasets"].values()]
 
 
-def has_collapsed(rows: pd.DataFrame, block: Mapping[str, Any], dataset: str, defense: str | None) -> bool:
+def of_row(rows: Rows, block: Mapping[str, Any], dataset: str, defense: str | None) -> Rows:
+    """The rows that one row of a table can show; arguments as in ``lookup``."""
+    wanted = (block["source"], block["datasets"].get(dataset), defense)
+    return [row for row in rows if (row["source"], row["dataset"], row["defense"]) == wanted]
+
+
+def has_collapsed(rows: Rows, block: Mapping[str, Any], dataset: str, defense: str | None) -> bool:
     """Whether the source reports a collapsed training instead of values; arguments as in ``lookup``."""
-    same = (rows["source"] == block["source"]) & (rows["dataset"] == block["datasets"].get(dataset))
-    outcome = rows[same & (rows["defense"] == defense) & (rows["metric"] == "outcome")]["value"]
-    return bool((outcome == "collapse").any())
+    found = of_row(rows, block, dataset, defense)
+    return any(row["metric"] == "outcome" and row["value"] == "collapse" for row in found)
 
 
-def lookup(
-    rows: pd.DataFrame, block: Mapping[str, Any], dataset: str, defense: str | None, metric: str
-) -> float | None:
+def lookup(rows: Rows, block: Mapping[str, Any], dataset: str, defense: str | None, metric: str) -> float | None:
     """The value that a table block's sources print for one cell, or None.
 
     ``block`` is a table's ``published``: the source, the datasets' names there and, where one source prints a cell more
     than once, the files in the order to look in; ``defense`` is the row's name there.
     """
     name = COLUMNS[metric].published or COLUMNS[metric].heading if metric in COLUMNS else None
-    chosen = rows[
-        (rows["source"] == block["source"])
-        & (rows["dataset"] == block["datasets"].get(dataset))
-        & (rows["defense"] == defense)
-        & (rows["metric"] == name)
-    ]
+    chosen = [row for row in of_row(rows, block, dataset, defense) if row["metric"] == name]
     for file in block.get("where", [None]):
-        here = chosen if file is None else chosen[chosen["where"].str.contains(f"/{file}:", regex=False)]
-        if len(here):
-            return float(here["value"].iloc[0])
+        for row in chosen:
+            if file is None or f"/{file}:" in row["where"]:
+                return float(row["value"])
     return None

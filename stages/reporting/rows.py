@@ -3,39 +3,36 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
-from stages.reporting.published import has_collapsed, lookup, of_table
+from stages.reporting.published import Rows, has_collapsed, lookup, of_row, of_table
 from stages.reporting.results import Model, estimated, mark
 from stages.reporting.tables import Row, column
 from stages.reporting.verdicts import COLLAPSED, verdict
 
 
-def datasets_of(block: Mapping[str, Any], run: list[str], published: pd.DataFrame) -> list[str]:
+def datasets_of(block: Mapping[str, Any], run: list[str], published: Rows) -> list[str]:
     """Datasets of a table: those of the run, then those with published values that did not run.
 
     A table that names its ``datasets`` has no others.
     """
-    printed = set(of_table(published, block)["dataset"])
+    printed = {row["dataset"] for row in of_table(published, block)}
     there = block.get("published", {}).get("datasets", {})
     shown = [*run, *(dataset for dataset, name in there.items() if dataset not in run and name in printed)]
     return [dataset for dataset in shown if dataset in block.get("datasets", shown)]
 
 
-def table_rows(
-    block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: pd.DataFrame
-) -> list[Row]:
+def table_rows(block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: Rows) -> list[Row]:
     """The rows of one table block for one dataset."""
     where, published = block.get("published"), of_table(published, block)
     rows = []
     for defense, row in block["rows"].items():
         found = models.get(defense, [])
         cells, printed, verdicts = {}, {}, {}
+        there = of_row(published, where, dataset, row.get("published")) if where else []
         for name in block["columns"]:
             cells[name] = estimated(found, name)
-            printed[name] = lookup(published, where, dataset, row.get("published"), name) if where else None
+            printed[name] = lookup(there, where, dataset, row.get("published"), name) if where else None
             verdicts[name] = verdict(printed[name], cells[name], slack(block, found, name))
-            if where and printed[name] is None and has_collapsed(published, where, dataset, row.get("published")):
+            if where and printed[name] is None and has_collapsed(there, where, dataset, row.get("published")):
                 verdicts[name] = COLLAPSED
         rows.append(Row(row["label"], mark(found) if found else "", cells, printed, verdicts, defense))
     return rows

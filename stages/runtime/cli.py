@@ -1,21 +1,23 @@
 """The command line shared by all stages: words, log lines, one-line errors."""
 
 import argparse
+import atexit
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from stages.runtime import params, provenance
+from stages.runtime import params, threads
 from stages.runtime.errors import UserError, choose, printable
-from stages.runtime.progress import first_process
 from stages.runtime.termination import Terminated, terminate
 
 PREEMPTED = 75  # exit status of a job that a scheduler ended: try again (EX_TEMPFAIL in sysexits.h)
+FORKSERVER = "CA_TRIDE_FORKSERVER"  # names the socket of stages.runtime.forkserver, where there is one
 Stage = Callable[..., list[Path]]
 log = logging.getLogger("stages")
 
@@ -37,6 +39,14 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     for word in words:
         parser.add_argument(word, help=_HELP[word], type=int if word == "seed" else str)
     given = vars(parser.parse_args(argv))
+    if argv is None and FORKSERVER in os.environ:
+        from stages.runtime import forkserver
+
+        if (status := forkserver.delegated(name, sys.argv[1:])) is not None:
+            sys.exit(status)
+    from stages.runtime import provenance  # not before, because whoever delegates the job does without
+    from stages.runtime.progress import first_process
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
     log.addHandler(handler)
@@ -46,6 +56,8 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     try:
         loaded = params.load()
         check_words(given, loaded)
+        if threads.LOADED_WITH in os.environ and on_gpu(given, loaded):
+            raise threads.UnforkableError
         outputs = stage(loaded, **given)
         seconds = time.monotonic() - started
         if outputs:  # none in the processes for which another one writes
@@ -75,6 +87,35 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         log.removeHandler(handler)
 
 
+def process(main: Callable[[], None], tell: Callable[[int | str], None] | None = None) -> NoReturn:
+    """Run a stage as all that this process does, and end without taking the interpreter down piece by piece.
+
+    With torch that takes half a second, and all files are written and closed by then. ``tell`` gets the exit status,
+    or "alone" where a forked process cannot do the job.
+    """
+    status: int | str = 0
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            with suppress(OSError):
+                print(ended.code, file=sys.stderr)
+    except threads.UnforkableError:
+        status = "alone"
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    if tell:
+        with suppress(OSError):
+            tell(status)
+    os._exit(status if isinstance(status, int) else 0)
+
+
 def explained(error: Exception) -> str:
     """What to do about an error that torch raises as a plain RuntimeError; "" where it is none of those known."""
     told = str(error).lower()
@@ -99,6 +140,13 @@ def check_words(given: dict[str, Any], loaded: params.Params) -> None:
         elif value not in loaded[f"{word}s"]:
             known = list(loaded[f"{word}s"])
             raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")
+
+
+def on_gpu(given: dict[str, Any], loaded: params.Params) -> bool:
+    """Whether a job of these words computes on a GPU, whose driver does not survive a fork."""
+    if "defense" not in given:
+        return False
+    return params.defense(loaded, given["defense"], given["dataset"])["training"].get("device") == "cuda"
 
 
 def cell(name: str, loaded: params.Params) -> tuple[str, str, int, str]:

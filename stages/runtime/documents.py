@@ -10,7 +10,7 @@ from stages.runtime import conflicts
 from stages.runtime.errors import UserError, reason
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # C where PyYAML has it
     """YAML's safe loader that refuses a key written twice (YAML itself would silently keep the last)."""
 
     file = ""

@@ -7,18 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 from stages.runtime import artifacts, checksums
 
 log = logging.getLogger(__name__)
@@ -36,6 +24,8 @@ def progress(items: Iterable[T], *, total: int, label: str) -> Iterator[T]:
     The progress is also in logs/progress/ while it lasts, for `workflow.progress`, because the output of a job that
     Snakemake started goes to a log file.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _bar(*columns) as bar:
         task = bar.add_task(label, total=total)
@@ -70,6 +60,9 @@ def _published(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def transfer(blocks: Iterable[bytes], *, total: int, done: int, label: str) -> Iterator[bytes]:
     """Pass blocks of a download through, with a bar in bytes; ``total`` is 0 where unknown, ``done`` what is there."""
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     log.info("fetching %s (%s)", label, decimal(total) if total else "size unknown")
     columns = (TextColumn("fetch"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with _bar(*columns) as bar:
@@ -81,5 +74,8 @@ def transfer(blocks: Iterable[bytes], *, total: int, done: int, label: str) -> I
 
 def _bar(*columns: Any) -> Any:
     """A progress display on stderr that only terminals show."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     return Progress(*columns, console=console, disable=not (console.is_terminal and first_process()), transient=True)

@@ -3,9 +3,9 @@
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,7 @@ def record(stage: str, words: list[str], outputs: list[Path], seconds: float) ->
         "stage": stage,
         "words": words,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        **_times(ended, seconds),
+        **_used(ended, seconds),
         "commit": commit,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -44,9 +44,9 @@ def record(stage: str, words: list[str], outputs: list[Path], seconds: float) ->
 def ended(stage: str, words: list[str], seconds: float) -> None:
     """Note the time of a process that ends before its job is done, for the record of the one that finishes it."""
     path = _path(stage, words, ".ended")
-    times = _times(path, seconds)
+    used = _used(path, seconds)
     with artifacts.writing(path) as (draft,):
-        checksums.dump_json(times, draft)
+        checksums.dump_json(used, draft)
 
 
 def processor() -> str:
@@ -64,11 +64,19 @@ def _path(stage: str, words: list[str], suffix: str = ".json") -> Path:
     return artifacts.LOGS / "provenance" / stage / f"{name}{suffix}"
 
 
-def _times(ended: Path, seconds: float) -> dict[str, float]:
-    """Wall-clock and processor seconds of this process and of earlier ones that ``ended`` has a note of."""
+def _used(ended: Path, seconds: float) -> dict[str, float]:
+    """Time and most memory of this process, with those of earlier ones that ``ended`` has a note of.
+
+    Snakemake's own figures are of the process that waits for this one.
+    """
     try:
         before = json.loads(ended.read_text())
     except (OSError, ValueError):  # there was none, or it was cut off; it is only a note
         before = {}
-    now = {"seconds": seconds, "cpu_seconds": time.process_time()}
-    return {key: value + before.get(key, 0.0) for key, value in now.items()}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {
+        "seconds": seconds + before.get("seconds", 0.0),
+        "processor_seconds": usage.ru_utime + usage.ru_stime + before.get("processor_seconds", 0.0),
+        "memory_mib": max(usage.ru_maxrss / unit, before.get("memory_mib", 0.0)),
+    }

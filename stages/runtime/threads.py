@@ -1,12 +1,43 @@
 """How many threads libraries get, and how many workers a stage may start. Set before torch and numpy are imported."""
 
+import gc
+import importlib
 import os
 
+LOADED_WITH = "CA_TRIDE_LOADED_WITH"  # the number of threads that libraries were imported with, in a forked process
 
-def limit(count: int) -> None:
-    """Give the linear algebra libraries that are imported from here on ``count`` threads, whatever the machine has."""
+
+class UnforkableError(Exception):
+    """A job needs a process of its own: for more threads than the process that was forked had, or for a GPU."""
+
+
+def limit(count: int, *libraries: str) -> None:
+    """Give the linear algebra libraries that are imported from here on ``count`` threads, whatever the machine has.
+
+    Imports torch and pandas, or other ``libraries``, at once.
+
+    Raises:
+        UnforkableError: they were imported with another number, in the process that this one was forked from.
+    """
+    if int(os.environ.get(LOADED_WITH, count)) != count:
+        raise UnforkableError
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(count)
+    load(*(libraries or ("torch", "pandas")))
+
+
+def load(*modules: str) -> None:
+    """Import modules without collecting garbage meanwhile: they leave a million objects, and next to none is garbage.
+
+    What they left is never looked at again, in this process or in forked ones.
+    """
+    gc.disable()
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def workers() -> int:

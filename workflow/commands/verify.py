@@ -115,7 +115,8 @@ def run_anew(folder: Path, cores: str) -> None:
             shutil.copytree(part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         elif Path(part).exists():
             shutil.copy(part, folder / part)
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, "--no-hooks", "--quiet", "rules", "host"]
+    forked = [sys.executable, "-m", "stages.runtime.forkserver"]  # --no-hooks would leave it out
+    command = [*forked, sys.executable, "-m", "snakemake", "--cores", cores, "--no-hooks", "--quiet", "rules", "host"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(refusal(done))

@@ -3,7 +3,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from stages.data import originals as data_files
-from stages.runtime import artifacts
+from stages.runtime import artifacts, forkserver
 from workflow import recipes, sync
 
 if config != parameters.read():

@@ -20,7 +20,7 @@ def test_a_record_adds_up_the_time_of_processes_that_were_ended(place):
     path = provenance.record("train", ["digits", "act", "0"], [place / "made"], 3.0)
     record = json.loads(path.read_text())
     assert record["seconds"] == pytest.approx(123.0)
-    assert record["cpu_seconds"] > 0
+    assert record["processor_seconds"] > 0
     assert record["processor"].endswith(" cores")
     assert [file.name for file in path.parent.iterdir()] == ["digits-act-0.json"]
     again = json.loads(provenance.record("train", ["digits", "act", "0"], [place / "made"], 3.0).read_text())
