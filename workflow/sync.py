@@ -34,6 +34,7 @@ STAGES = (
     "train",
     "evaluate",
     "attack",
+    "transfer",
     "visualize",
     "report",
 )  # each before what follows from it
