@@ -4,18 +4,37 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.core.attacking import measured
+from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import Attack, AttackBatch
-from stages.models import embeddings
+from stages.core.seeding import drawn_order
+from stages.models import embeddings, frozen
 from stages.models.attacking import ImageSet, metrics_of, targets_of
 from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError
+from stages.runtime.params import Params
+from stages.runtime.params import attack as attack_block
+from stages.runtime.params import dataset as dataset_block
+from stages.runtime.progress import progress
 
 BOTH = ("before", "after")
+
+
+class SplitView(NamedTuple):
+    """The test split of a dataset: ids and labels (N,), ``view(rows)``, images (B, C, H, W) on the CPU, and SHA-256 by
+    path of the prepared data."""
+
+    dataset: str
+    ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    view: Callable[[Tensor], Tensor]
+    inputs: dict[str, str]
 
 
 class Kept(NamedTuple):
@@ -59,6 +78,43 @@ class Target(NamedTuple):
     images: ImageSet
     inputs: dict[str, str]
 
+    @classmethod
+    def load(cls, params: Params, test: SplitView, defense: str, seed: int) -> "Target":
+        """A model of the run.
+
+        Raises:
+            UserError: the model or its gallery is missing, damaged, or not of the present data.
+        """
+        model, device, inputs = frozen.load(params, test.dataset, defense, seed)
+        inputs |= test.inputs
+        folder, made_by = artifacts.result_dir(test.dataset, defense, seed), f"{test.dataset} {defense} {seed}"
+        gallery = embeddings.gallery(folder, test.labels, f"python -m stages.evaluate {made_by}", inputs, device)
+        images = ImageSet(gallery, test.ids, lambda rows: test.view(rows).to(device))
+        return cls(model, images, inputs | checksums.hashes(folder / "gallery.npy"))
+
+
+def of_seed(params: Params, test: SplitView, attack: str, seed: int, inputs: dict[str, str]) -> list[pd.DataFrame]:
+    """The rows of every pair of defenses of one seed; adds to ``inputs`` what they are made of.
+
+    Raises:
+        UserError: a model, its gallery or what the attack kept on it is missing, damaged, or of other files.
+    """
+    defenses, order, parts = params["run"]["defenses"], drawn_order(test.ids), []
+    chosen = ATTACKS[attack_block(params, attack, test.dataset)["attack"]]
+    size = dataset_block(params, test.dataset)["attack_batch"]
+    folders = {defense: artifacts.result_dir(test.dataset, defense, seed) for defense in defenses}
+    made_by = {name: f"python -m stages.attack {test.dataset} {name} {seed} {attack}" for name in defenses}
+    kept = {name: Kept.read(folder, attack, made_by[name], order) for name, folder in folders.items()}
+    for defense in progress(defenses, total=len(defenses), label=f"transfer {test.dataset} {attack} {seed}"):
+        target, path = Target.load(params, test, defense, seed), folders[defense] / f"{attack}.json"
+        checksums.check_inputs({"inputs": kept[defense].inputs}, path, made_by[defense], target.inputs)
+        for source, found in kept.items():
+            # The white box as it was measured, not anew: batches of other images differ in rounding.
+            values = found.own() if source == defense else measure(chosen, target, found, size)
+            parts.append(rows(found, values, seed=seed, source=source, defense=defense))
+        inputs |= target.inputs | checksums.hashes(path)
+    return parts
+
 
 def measure(attack: Attack, target: Target, kept: Kept, size: int) -> pd.DataFrame:
     """Values before and after of kept images (K rows) on a model that they were not made on.
@@ -67,11 +123,11 @@ def measure(attack: Attack, target: Target, kept: Kept, size: int) -> pd.DataFra
     """
     images = target.images
     device = images.gallery.labels.device
-    rows, targets = torch.from_numpy(kept.table["row"].to_numpy()), targets_of(kept.table)
+    items, targets = torch.from_numpy(kept.table["row"].to_numpy()), targets_of(kept.table)
     parts = []
-    for chosen in torch.arange(len(rows)).split(size):
-        batch = AttackBatch(images.gallery, rows[chosen].to(device), targets[chosen].to(device))
-        found = measured(attack, target.embed, images.load(rows[chosen]), kept.images[chosen].to(device), batch)
+    for chosen in torch.arange(len(items)).split(size):
+        batch = AttackBatch(images.gallery, items[chosen].to(device), targets[chosen].to(device))
+        found = measured(attack, target.embed, images.load(items[chosen]), kept.images[chosen].to(device), batch)
         pairs = {f"{name}_{when}": getattr(found, when)[name] for name in found.after for when in BOTH}
         parts.append(pd.DataFrame({name: value.double().cpu().numpy() for name, value in pairs.items()}))
     return pd.concat(parts, ignore_index=True)
