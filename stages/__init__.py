@@ -7,7 +7,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "benchmark"]
 
-STAGES = ("prepare", "validate", "train", "evaluate", "attack", "visualize", "report")  # in the order of a run
+# In the order of a run.
+STAGES = ("prepare", "validate", "train", "evaluate", "attack", "transfer", "visualize", "report")
 
 
 def __getattr__(name: str) -> Any:

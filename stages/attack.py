@@ -16,6 +16,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     """
     data_block, block = dataset_block(params, dataset), attack_block(params, attack, dataset)
     threads.limit(data_block["training"]["threads"])
+    from stages.core.seeding import EXAMPLES
     from stages.data.splits import central_crop, load_split, validated
     from stages.models import attacking, embeddings, frozen
     from stages.runtime import resume
@@ -33,7 +34,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     images = attacking.ImageSet(gallery, test.image_ids, lambda rows: central_crop(test, rows, crop).to(device))
     eps = block.get("eps_scale", 1) * data_block["eps"]
     config = attacking.AttackConfig(block["attack"], eps, block["alpha_over_eps"] * eps, block["steps"], seed)
-    queries = attacking.Queries.of(test.image_ids, data_block["attack_queries"])
+    queries = attacking.Queries.of(test.image_ids, data_block["attack_queries"], block.get("keep", EXAMPLES))
     state = folder / f"{attack}.resume.pt"
     run = resume.identity("attack", block=block, inputs=inputs, dataset=data_block, seed=seed)
     done = attacking.Attacked.restored(state, run)

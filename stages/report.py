@@ -1,4 +1,4 @@
-"""Stage 7: scores, tables, comparison and the page, from exactly the configured runs."""
+"""Stage 8: scores, tables, comparison and the page, from exactly the configured runs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage 6: pictures of attacks on one dataset: queries, perturbations, and the nearest images before and after."""
+"""Stage 7: pictures of attacks on one dataset: queries, perturbations, and the nearest images before and after."""
 
 from pathlib import Path
 

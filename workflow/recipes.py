@@ -60,11 +60,18 @@ def attack(params: Params, dataset: str, defense: str, attack: str) -> Values:
     return evaluate(params, dataset, defense) | budget | block
 
 
+def transfer(params: Params, dataset: str, attack: str) -> Values:
+    """Values that the transfer of an attack depends on, and what its networks are made of."""
+    run = {f"run.{key}": params["run"][key] for key in ("defenses", "seeds")}
+    block = {f"attacks.{attack}": parameters.attack(params, attack, dataset)}
+    data = of_dataset(params, dataset, "crop", "attack_batch")
+    return networks(params, dataset) | computing(params, dataset) | data | run | block
+
+
 def visualize(params: Params, dataset: str) -> Values:
     """Values that the pictures of a dataset depend on, and what its networks are made of."""
-    networks = [network(params, dataset, defense) for defense in params["run"]["defenses"]]
-    found = {key: value for values in networks for key, value in values.items()}
-    return found | of_dataset(params, dataset, "crop") | {key: params[key] for key in ("visualize", "run")}
+    shown = {key: params[key] for key in ("visualize", "run")}
+    return networks(params, dataset) | of_dataset(params, dataset, "crop") | shown
 
 
 def report(params: Params) -> Values:
@@ -78,6 +85,7 @@ READS: dict[str, Callable[..., Values]] = {
     "train": train,
     "evaluate": evaluate,
     "attack": attack,
+    "transfer": transfer,
     "visualize": visualize,
     "report": report,
 }
@@ -87,6 +95,7 @@ WORDS = {  # of which a stage's recipe consists; a seed changes no recipe
     "train": ("dataset", "defense"),
     "evaluate": ("dataset", "defense"),
     "attack": ("dataset", "defense", "attack"),
+    "transfer": ("dataset", "attack"),
     "visualize": ("dataset",),
     "report": (),
 }
@@ -116,6 +125,12 @@ def network(params: Params, dataset: str, defense: str) -> Values:
     profile = parameters.defense(params, defense, dataset)["training"]
     own = own_model(params, dataset, defense)
     return own or {f"defenses.{defense}.training.backbone": profile["backbone"]}
+
+
+def networks(params: Params, dataset: str) -> Values:
+    """The same of all networks of a dataset in the run."""
+    run = params["run"]
+    return {key: value for defense in run["defenses"] for key, value in network(params, dataset, defense).items()}
 
 
 def recipe(params: Params, stage: str, words: Mapping[str, Any]) -> Values:
@@ -165,7 +180,8 @@ def of_run(params: Params) -> dict[Path, Values]:
     run = params["run"]
     found = {}
     for stage, words in WORDS.items():
-        for chosen in product(*(run[f"{word}s"] for word in words)):
+        of_transfer = {"attack": run["transfer"]} if stage == "transfer" else {}
+        for chosen in product(*(of_transfer.get(word, run[f"{word}s"]) for word in words)):
             path = Path(stage, *chosen)
             found[path.with_name(f"{path.name}.json")] = recipe(params, stage, dict(zip(words, chosen, strict=True)))
     return found

@@ -3,7 +3,7 @@
 All functions work on numbers and, element by element, on arrays of resampled means.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,22 +24,39 @@ ATTACK_OF = {
 }
 SUB_SCORES = tuple(ATTACK_OF)
 STANDARD_ATTACKS = tuple(dict.fromkeys(ATTACK_OF.values()))  # as ERS takes them
+# The same for the attacks outside ERS that have metrics of their own (method.md 10).
+FURTHER = {
+    "spqa_plus": "spqa_plus",
+    "spqa_plus_kept": "spqa_plus",
+    "spqa_minus": "spqa_minus",
+    "spqa_minus_kept": "spqa_minus",
+    "order": "order",
+    "order_src": "order",
+    "order_kept": "order",
+}
+MEASURED_BY = ATTACK_OF | FURTHER
+# A raw sub-score as a share of its ideal, in percent: 100 where the attack achieved nothing, higher is more robust.
+# SPQA like QA, and the order attack, whose tau is 0 on average without an attack, like TMA.
+SHARES: dict[str, Callable[[Value], Value]] = {
+    "ca_plus": lambda rank: 2 * rank,
+    "ca_minus": lambda rank: 100 - rank,
+    "qa_plus": lambda rank: 2 * rank,
+    "qa_minus": lambda rank: 100 - rank,
+    "tma": lambda cosine: 100 * (1 - cosine),
+    "es_d": lambda shift: 100 * (2 - shift) / 2,
+    "es_r": lambda recall: recall,
+    "ltm": lambda recall: recall,
+    "gtm": lambda recall: recall,
+    "gtt": lambda retained: retained,
+    "spqa_plus": lambda rank: 2 * rank,
+    "spqa_minus": lambda rank: 100 - rank,
+    "order": lambda tau: 100 * (1 - tau),
+}
 
 
 def normalized(sub_scores: Mapping[str, Value]) -> dict[str, Value]:
     """Each raw sub-score as a share of its ideal, in percent, higher is more robust (method.md 5.1)."""
-    return {
-        "ca_plus": 2 * sub_scores["ca_plus"],
-        "ca_minus": 100 - sub_scores["ca_minus"],
-        "qa_plus": 2 * sub_scores["qa_plus"],
-        "qa_minus": 100 - sub_scores["qa_minus"],
-        "tma": 100 * (1 - sub_scores["tma"]),
-        "es_d": 100 * (2 - sub_scores["es_d"]) / 2,
-        "es_r": sub_scores["es_r"],
-        "ltm": sub_scores["ltm"],
-        "gtm": sub_scores["gtm"],
-        "gtt": sub_scores["gtt"],
-    }
+    return {name: SHARES[name](sub_scores[name]) for name in SUB_SCORES}
 
 
 def ers(sub_scores: Mapping[str, Value]) -> Value:

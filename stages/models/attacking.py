@@ -38,10 +38,11 @@ class Queries(NamedTuple):
     examples: set[int]
 
     @classmethod
-    def of(cls, image_ids: NDArray[np.int64], wanted: int | str) -> "Queries":
-        """``wanted`` rows of all, the same for every model and attack; "all" for every one."""
+    def of(cls, image_ids: NDArray[np.int64], wanted: int | str, keep: int | str = EXAMPLES) -> "Queries":
+        """``wanted`` rows of all, and ``keep`` of these, the same for every model; "all" for every one."""
         order = drawn_order(image_ids)
-        return cls(sorted(order if wanted == "all" else order[: int(wanted)]), set(order[:EXAMPLES]))
+        chosen = order if wanted == "all" else order[: int(wanted)]
+        return cls(sorted(chosen), set(chosen if keep == "all" else chosen[: int(keep)]))
 
     def batches(self, size: int) -> tuple[Tensor, ...]:
         """The rows in batches."""
@@ -106,8 +107,22 @@ def attack_batch(
     values = {f"{name}_before": value for name, value in result.before.items()}
     values |= {f"{name}_after": value for name, value in result.after.items()}
     values |= {name: getattr(result, name) for name in CHECKS}
-    columns = {"target": batch.targets.cpu()} | {name: value.double().cpu() for name, value in values.items()}
+    columns = target_columns(batch.targets.cpu()) | {name: value.double().cpu() for name, value in values.items()}
     return columns, result.images.cpu()
+
+
+def target_columns(targets: Tensor) -> dict[str, Tensor]:
+    """Targets (B,) as the column ``target``; several for each query, (B, M), as ``target_1`` to ``target_M``."""
+    if targets.ndim == 1:
+        return {"target": targets}
+    return {f"target_{place}": column for place, column in enumerate(targets.T, start=1)}
+
+
+def targets_of(table: pd.DataFrame) -> Tensor:
+    """The targets, (B,) or (B, M), that ``target_columns`` made columns of."""
+    if "target" in table:
+        return torch.from_numpy(table["target"].to_numpy(dtype=np.int64))
+    return torch.from_numpy(table.filter(regex=r"^target_\d+$").to_numpy(dtype=np.int64))
 
 
 def metrics_of(table: pd.DataFrame) -> list[str]:

@@ -49,14 +49,14 @@ def read_examples(folder: Path, attack: str, made_by: str) -> tuple[torch.Tensor
     report, path = folder / f"{attack}.json", folder / f"{attack}_examples.npy"
     facts = checksums.load(report, made_by, "eps")
     checksums.check_beside(facts, report, made_by, path.name)
-    examples = _read(path, made_by)
+    examples = _read(path, made_by, memory_map=True)  # `keep: all` makes large files
     if examples.ndim != 4:
         raise UserError(f"{path}: does not hold images; run `{made_by}`")
     return torch.from_numpy(examples), float(facts["eps"])
 
 
-def _read(path: Path, made_by: str) -> NDArray[np.float32]:
-    array = read_array(artifacts.require(path, made_by), f"run `{made_by}`")
+def _read(path: Path, made_by: str, *, memory_map: bool = False) -> NDArray[np.float32]:
+    array = read_array(artifacts.require(path, made_by), f"run `{made_by}`", memory_map=memory_map)
     if array.dtype != np.float32:
         raise UserError(f"{path}: damaged (not an array of float32); delete it and run `{made_by}`")
     return array

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stages.core.scores import ATTACK_OF
-from stages.reporting import figures, page, published, results, tables
+from stages.reporting import figures, page, published, results, tables, transfers
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
 from stages.runtime import artifacts, checksums
@@ -39,7 +39,8 @@ def write(params: Params) -> list[Path]:
             f"`python -m stages.evaluate {words}` first"
         )
     log.info("read %d models", count)
-    failed, collapsed = results.failed_checks(models), results.collapses(models)
+    moved, labels = transfers.read(params["run"]), labels_of(params)
+    failed, collapsed = [*results.failed_checks(models), *transfers.findings(moved)], results.collapses(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
     with (
@@ -48,14 +49,16 @@ def write(params: Params) -> list[Path]:
         artifacts.replacing(reports / "figures") as figure_folder,
     ):
         sections, comparison = write_tables(params, models, table_folder)
-        drawn = draw(params, models, sections, figure_folder)
+        transfers.write(moved, params["run"], labels, table_folder)
+        drawn = draw(params, models, sections, moved, figure_folder)
         scores = score_rows(models)
         write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
         write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
         write_csv(wide(scores), headline_path)
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
-        page_path.write_text(html(params, models, sections, figures=shown, failed_checks=failed, collapsed=collapsed))
+        found = {"failed_checks": failed, "collapsed": collapsed, "absent": absent(params, models, moved)}
+        page_path.write_text(html(params, models, sections, figures=shown, labels=labels, **found))
     for check in failed:
         log.info("look at %s %s %s %s: %s", *check)
     for model in collapsed:
@@ -75,8 +78,6 @@ def html(params: Params, models: Models, sections: list[dict[str, Any]], **conte
         galleries=page.pictures(run["datasets"]),
         provenance=page.provenance(models, params),
         blocks=blocks(params),
-        labels=labels_of(params),
-        absent=absent(params, models),
         **content,
     )
 
@@ -106,7 +107,9 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
     return sections, comparison
 
 
-def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder: Path) -> list[str]:
+def draw(
+    params: Params, models: Models, sections: list[dict[str, Any]], moved: transfers.Transfers, folder: Path
+) -> list[str]:
     """Draw every figure into a folder; the names of those that show something."""
 
     def strength(block: str, data: str, key: str) -> float:
@@ -128,6 +131,8 @@ def draw(params: Params, models: Models, sections: list[dict[str, Any]], folder:
             ("variants", figures.variants),
         ):
             shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
+        if params["run"]["transfer"]:
+            shown[f"transfer_{data}"] = transfers.draw(folder / f"transfer_{data}", moved[data], labels)
         for table, block in params["tables"].items():
             if "sweep" in block:
                 x = partial(strength, data=data, key=block["sweep"])
@@ -154,7 +159,7 @@ def blocks(params: Params) -> dict[str, str]:
     return {"run": parameters.text(run)} | {kind: parameters.text(found) for kind, found in used.items()}
 
 
-def absent(params: Params, models: Models) -> list[str]:
+def absent(params: Params, models: Models, moved: transfers.Transfers) -> list[str]:
     """Words of the configured jobs whose results are not there."""
     run, missing = params["run"], []
     for dataset, by_defense in models.items():
@@ -166,6 +171,8 @@ def absent(params: Params, models: Models) -> list[str]:
                     missing.append(words)
                 else:
                     missing += [f"{words} {attack}" for attack in run["attacks"] if attack not in there[seed]]
+    for dataset, by_attack in moved.items():
+        missing += [f"transfer {dataset} {attack}" for attack in run["transfer"] if attack not in by_attack]
     return missing
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stages.core.scores import ATTACK_OF
+from stages.core.scores import MEASURED_BY
 from stages.reporting import tables
 from stages.reporting.results import Model, lead
 from stages.reporting.tables import Row
+from stages.reporting.transfers import HOW_TO_READ
 from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, UNPUBLISHED, tally
 from stages.runtime import artifacts, params
 
@@ -46,6 +47,7 @@ FIGURES = {
         "the papers describe them.",
     ),
     "comparison": ("", "Values of this run and the published ones (hollow), for the rows that have both."),
+    "transfer": ("Transfer between defenses", f"{HOW_TO_READ} The tables also have the values before."),
     "sweep": ("", "Metrics against the strength of their attack, with 95 % intervals."),
 }
 
@@ -130,8 +132,8 @@ def origin(metric: str) -> str:
     name, _, block = metric.partition(":")
     if block:
         return block
-    if name in ATTACK_OF:
-        return ATTACK_OF[name]
+    if name in MEASURED_BY:
+        return MEASURED_BY[name]
     return "" if name in ("ers", "ers_exact", "ars_reconstructed", "collapsed") else "benign"
 
 
@@ -198,6 +200,7 @@ def drawings(folder: Path, drawn: list[str], loaded: params.Params) -> list[dict
                 "title": loaded["tables"][table]["title"] if table else title,
                 "dataset": dataset,
                 "caption": caption,
+                "tables": [f"transfer_{attack}" for attack in loaded["run"]["transfer"]] if kind == "transfer" else [],
                 "width": float(width[1]) * 96 / 72 if width else 640,
                 "address": f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}",
             }

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.metrics import collapse
-from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES, Value, ars_reconstructed, ers
+from stages.core.scores import FURTHER, STANDARD_ATTACKS, SUB_SCORES, Value, ars_reconstructed, ers
 from stages.core.seeding import seed_of
 from stages.core.stats import resampled_means
 
@@ -25,8 +25,12 @@ class Queries(NamedTuple):
 
 
 def metric_name(metric: str, attack: str) -> str:
-    """Name of an attack's metric in scores.csv: plain for the nine standard blocks, ``metric:block`` for others."""
-    return metric if attack in STANDARD_ATTACKS else f"{metric}:{attack}"
+    """Name of an attack's metric in scores.csv.
+
+    Plain for the nine standard blocks and for metrics that only one attack has, ``metric:block`` for others.
+    """
+    own = FURTHER.get(metric.removesuffix("_ties_half")) == attack
+    return metric if attack in STANDARD_ATTACKS or own else f"{metric}:{attack}"
 
 
 def scores(benign: Mapping[str, float], queries: Queries, dataset: str) -> tuple[dict[str, float], dict[str, Value]]:

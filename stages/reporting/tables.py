@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
+from stages.core.scores import FURTHER, MEASURED_BY, STANDARD_ATTACKS
 from stages.core.stats import Estimate
 from stages.reporting.verdicts import NOT_RUN
 
@@ -43,6 +43,13 @@ COLUMNS: dict[str, Column] = {
     "ltm": Column("LTM", 1, 1, 100, "R@1 under learning to misrank"),
     "gtm": Column("GTM", 1, 1, 100, "R@1 under greedy top-1 misranking"),
     "gtt": Column("GTT", 1, 1, 100, "share of queries that keep their top-1 item in the top 4"),
+    "spqa_plus": Column("SPQA+", 1, 1, 100, "QA+ while the query's own nearest five are held on top"),
+    "spqa_plus_kept": Column("SPQA+ kept", 1, 1, 100, "mean rank of those five; near 0 the attack is not seen"),
+    "spqa_minus": Column("SPQA-", 1, -1, 100, "QA- while the query's own nearest five are held on top"),
+    "spqa_minus_kept": Column("SPQA- kept", 1, 1, 100, "mean rank of those five; near 0 the attack is not seen"),
+    "order": Column("OA", 3, -1, 2, "Kendall's tau of the nearest five and the attacker's order", unit="tau, -1 to 1"),
+    "order_src": Column("OA:SRC", 3, -1, 2, "the same among the first 50 places", unit="tau, -1 to 1"),
+    "order_kept": Column("OA kept", 1, 1, 100, "mean rank of those five; near 0 the attack is not seen"),
     "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalized sub-scores"),
     "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact variant"),
     "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
@@ -97,7 +104,8 @@ def column(name: str) -> Column:
     found = COLUMNS[metric]
     if not block:
         return found
-    base = max((name for name in STANDARD_ATTACKS if block.startswith(f"{name}_")), key=len, default="")
+    known = (*STANDARD_ATTACKS, *FURTHER.values())
+    base = max((name for name in known if block.startswith(f"{name}_")), key=len, default="")
     variant = block.removeprefix(f"{base}_").replace("_", ", ") if base else block
     return found._replace(heading=f"{found.heading} ({variant})")
 
@@ -105,7 +113,7 @@ def column(name: str) -> Column:
 def group(name: str) -> str:
     """The group of a column: clean images, images under attack, or scores and what qualifies them."""
     metric = name.partition(":")[0]
-    if metric in SUB_SCORES:
+    if metric in MEASURED_BY:
         return "Under attack"
     return "Scores" if metric in ("ers", "ers_exact", "ars_reconstructed", "spread", "collapsed") else "Clean images"
 

@@ -32,11 +32,18 @@ def result_dir(dataset: str, defense: str, seed: int) -> Path:
     return RESULTS / dataset / defense / str(seed)
 
 
+def transfer_files(dataset: str, attack: str) -> tuple[Path, Path]:
+    """The report and the per-query values of an attack's transfer between the defenses of a run."""
+    # Beside the datasets' folders: inside one, what a transfer writes would be in the folder that DVC has it depend on.
+    folder = RESULTS / "transfer" / dataset
+    return folder / f"{attack}.json", folder / f"{attack}.parquet"
+
+
 def figure_names(params: Mapping[str, Any]) -> list[str]:
     """Names of the report's figures, each an SVG and a PNG in reports/figures/."""
     datasets = params["run"]["datasets"]
     sweeps = [f"sweep_{name}" for name, block in params["tables"].items() if "sweep" in block]
-    kinds = ("sub_scores", "history", "variants", *sweeps)
+    kinds = ("sub_scores", "history", "variants", *sweeps, *(["transfer"] if params["run"]["transfer"] else []))
     of_runs = [f"{kind}_{dataset}" for dataset in datasets for kind in kinds]
     return ["tradeoff", *of_runs, *(f"comparison_{table}_{dataset}" for table, dataset in compared(params))]
 

@@ -66,6 +66,8 @@ def _remedy(key: str, missing: str) -> str:
         return "name a profile, such as {profile: small}, or write all keys"
     if missing in ("method", "attack", "title"):
         return "add it, or name the block that this one `extends`"
+    if missing == "transfer":
+        return "add it, with [] for no attack"
     return "add it, or name a paper in `papers`" if missing == "tables" else "add it"
 
 
@@ -78,6 +80,7 @@ def check_references(params: Mapping[str, Any]) -> None:
     for kind in ("datasets", "defenses", "attacks"):
         for name in params["run"][kind]:
             _known(f"run.{kind}", name, list(params[kind]))
+    _check_transfer(params)
     for name, block in params["datasets"].items():
         _check_dataset(f"datasets.{name}", block)
     for name, block in params["defenses"].items():
@@ -96,6 +99,15 @@ def check_references(params: Mapping[str, Any]) -> None:
             )
     for name, block in params["tables"].items():
         _check_table(f"tables.{name}", block, params)
+
+
+def _check_transfer(params: Mapping[str, Any]) -> None:
+    run = params["run"]
+    for name in run["transfer"]:
+        if name not in run["attacks"]:
+            raise ParameterError("run.transfer", f"{name!r} is not in run.attacks; {choose(name, run['attacks'])}")
+        if f"transfer_{name}" in params["tables"]:
+            raise ParameterError(f"tables.transfer_{name}", "is the name of a transfer matrix; rename the block")
 
 
 def _check_dataset(key: str, block: Mapping[str, Any]) -> None:

@@ -17,7 +17,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVS = {"data": ("prepare", "validate"), "model": ("train", "evaluate", "attack", "visualize"), "report": ("report",)}
+ENVS = {
+    "data": ("prepare", "validate"),
+    "model": ("train", "evaluate", "attack", "transfer", "visualize"),
+    "report": ("report",),
+}
 BEHIND = {  # what pandas imports behind its methods, and what provenance looks up by name
     "read_parquet": {"pyarrow"},
     "to_parquet": {"pyarrow"},

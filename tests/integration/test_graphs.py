@@ -56,9 +56,18 @@ def listed(jobs, params):
         folders = {f"models/{dataset}", f"results/{dataset}"}
         assert folders <= set(gallery["inputs"])
         gallery["inputs"] = sorted(files | (set(gallery["inputs"]) - folders))
+        for attack in run["transfer"]:
+            job = jobs[f"python -m stages.transfer {dataset} {attack}"]
+            ends = ("benign.json", "gallery.npy", *(f"{attack}{end}" for end in (".json", ".parquet", "_examples.npy")))
+            files = {f"models/{folder}/model.safetensors" for folder in models}
+            files |= {f"results/{folder}/{end}" for folder in models for end in ends}
+            assert folders <= set(job["inputs"])
+            job["inputs"] = sorted(files | (set(job["inputs"]) - folders))
     report = jobs["python -m stages.report"]
     files = {f"reports/tables/{name}.{kind}" for name in params["tables"] for kind in ("csv", "md", "tex")}
+    files |= {f"reports/tables/transfer_{name}.{kind}" for name in run["transfer"] for kind in ("csv", "md")}
     kinds = ["sub_scores", "history", "variants", "sweep_eps_sweep", "sweep_steps_sweep"]
+    kinds += ["transfer"] if run["transfer"] else []
     figures = ["tradeoff", *(f"{kind}_{dataset}" for dataset in run["datasets"] for kind in kinds)]
     files |= {f"reports/figures/{name}.{kind}" for name in figures for kind in ("svg", "png")}
     report["outputs"] = sorted(files | (set(report["outputs"]) - {"reports/tables", "reports/figures"}))
@@ -83,11 +92,12 @@ def grouped(jobs):
 
 
 def enlarge(params):
-    """Three datasets, eight defenses, three seeds, nine attacks."""
+    """Three datasets, eight defenses, three seeds, nine attacks of which two are transferred."""
     params["defenses"]["again"] = dict(params["defenses"]["act"])
     params["run"]["datasets"] = ["cub", "cars", "sop"]
     params["run"]["defenses"] = [*params["run"]["defenses"], "again"]
     params["run"]["seeds"] = [0, 1, 2]
+    params["run"]["transfer"] = ["qa_plus", "tma"]
 
 
 @pytest.fixture
@@ -105,7 +115,8 @@ def test_both_graphs_are_the_same(graph, change):
     for command, job in snakemake.items():
         assert job == dvc[command], command
     if change is enlarge:
-        assert len(snakemake) == 3 * 3 + 72 * (2 + 9) + 1
+        assert len(snakemake) == 3 * (3 + 2) + 72 * (2 + 9) + 1
+    assert any("stages.transfer" in command for command in dvc) == (change is enlarge)
 
 
 def recipes(project):

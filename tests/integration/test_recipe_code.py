@@ -12,7 +12,14 @@ from stages.runtime import params
 from workflow import code, recipes
 
 ROOT = Path(__file__).resolve().parents[2]
-LENGTH = {"prepare": 1, "validate": 1, "train": 3, "evaluate": 3, "attack": 4, "visualize": 1, "report": 0}  # in words
+MODEL = ("dataset", "defense", "seed")
+WORDS = {
+    "train": MODEL,
+    "evaluate": MODEL,
+    "attack": (*MODEL, "attack"),
+    "transfer": ("dataset", "attack"),
+    "report": (),
+}
 
 
 def sources(folder):
@@ -38,6 +45,7 @@ def test_what_a_job_runs_is_in_its_recipe(tiny):
 
     def shrink(block):
         block["run"]["defenses"] = ["act"]
+        block["run"]["transfer"] = ["ltm"]
         block["defenses"]["act"]["options"]["steps"] = 1
         block["datasets"]["digits"]["attack_queries"] = 6
         block["datasets"]["digits"]["training"]["epochs"] = 1
@@ -46,7 +54,7 @@ def test_what_a_job_runs_is_in_its_recipe(tiny):
     loaded = params.load(tiny.folder / "params.yaml")
     words = {"dataset": "digits", "defense": "act", "seed": "0", "attack": "ltm"}
     for stage in STAGES:
-        given = [words[word] for word in ("dataset", "defense", "seed", "attack")[: LENGTH[stage]]]
+        given = [words[word] for word in WORDS.get(stage, ("dataset",))]
         done = tiny.run(sys.executable, str(ROOT / "tests" / "traced_stage.py"), stage, *given)
         ran = {tuple(pair) for pair in json.loads(done.stdout.splitlines()[-1])}
         ran = {(module, name) for module, name in ran if module not in code.CANNOT_CHANGE_A_RESULT}

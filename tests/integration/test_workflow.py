@@ -33,7 +33,7 @@ def test_a_job_asks_for_what_its_dataset_needs(rules):
         assert 4000 < rule["large"]["mem_mb"] < 8000, name
         assert "gpu" not in rule["small"], name
         assert rule["again"] == {key: 2 * value for key, value in rule["small"].items()}, name
-        assert rule["large"].get("gpu") == (1 if name in {"train", "evaluate", "attack"} else None), name
+        assert rule["large"].get("gpu") == (1 if name in {"train", "evaluate", "attack", "transfer"} else None), name
 
 
 def test_what_jobs_ask_for_limits_nothing_on_one_machine(project):

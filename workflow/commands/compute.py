@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from stages.core.scores import ATTACK_OF, STANDARD_ATTACKS
+from stages.core.scores import MEASURED_BY, STANDARD_ATTACKS
 from stages.runtime import cli
 from stages.runtime import params as parameters
 from workflow.commands import show
@@ -40,7 +40,7 @@ def attacks_of(columns: list[str], known: list[str]) -> list[str]:
         elif metric == "ers_exact":
             found += [*STANDARD_ATTACKS, *EXACT]
         else:
-            found.append(ATTACK_OF.get(metric, metric))
+            found.append(MEASURED_BY.get(metric, metric))
     return [name for name in dict.fromkeys(found) if name in known]
 
 

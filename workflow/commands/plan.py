@@ -135,7 +135,7 @@ class Network:
 
 def estimate(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
     """Seconds of a job from the passes it makes."""
-    if stage not in ("train", "evaluate", "attack"):
+    if stage not in ("train", "evaluate", "attack", "transfer"):
         return 0.0
     dataset, name, *_ = words
     data = loaded["datasets"][dataset]
@@ -143,8 +143,9 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     if stage == "evaluate":
         return tests * network.forward
     if stage == "attack":
-        queries = tests if data["attack_queries"] == "all" else min(tests, data["attack_queries"])
-        return queries * loaded["attacks"][words[3]]["steps"] * network.both
+        return attacked(data) * loaded["attacks"][words[3]]["steps"] * network.both
+    if stage == "transfer":
+        return kept(loaded, data, name) * pairs(loaded) * network.forward
     defense = parameters.defense(loaded, name, dataset)
     if "model" in defense:
         return 0.0
@@ -155,9 +156,28 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     return perturbed * network.both + tests * network.forward * profile["epochs"] / profile["evaluate_every"]
 
 
+def attacked(data: Mapping[str, Any]) -> int:
+    """Queries of an attack on a dataset."""
+    tests = data["expected"]["test"]["images"]
+    return tests if data["attack_queries"] == "all" else min(tests, data["attack_queries"])
+
+
+def kept(loaded: parameters.Params, data: Mapping[str, Any], attack: str) -> int:
+    """Perturbed images that an attack on a dataset keeps."""
+    from stages.core.seeding import EXAMPLES
+
+    wanted = loaded["attacks"][attack].get("keep", EXAMPLES)
+    return attacked(data) if wanted == "all" else min(attacked(data), wanted)
+
+
+def pairs(loaded: parameters.Params) -> int:
+    """Models that a transfer measures, times those that its images were made on."""
+    return len(loaded["run"]["seeds"]) * len(loaded["run"]["defenses"]) ** 2
+
+
 def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
     """Bytes that a job writes, small files left out."""
-    if stage not in ("prepare", "train", "evaluate", "attack"):
+    if stage not in ("prepare", "train", "evaluate", "attack", "transfer"):
         return 0.0
     data = loaded["datasets"][words[0]]
     counts, channels = data["expected"], channels_of(words[0], data["reader"])
@@ -167,7 +187,9 @@ def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[s
         return network.weights * WEIGHTS
     if stage == "evaluate":
         return counts["test"]["images"] * (data["training"]["embedding_dim"] * WEIGHTS + 48)
-    return counts["test"]["images"] * 100 + 6 * channels * data["crop"] ** 2 * WEIGHTS
+    if stage == "transfer":
+        return kept(loaded, data, words[1]) * pairs(loaded) * 50
+    return attacked(data) * 100 + kept(loaded, data, words[3]) * channels * data["crop"] ** 2 * WEIGHTS
 
 
 def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from stages.runtime import params as parameters
 
 KEPT = {"raw", "weights"}  # folders of data/ that no block names
+TRANSFER = Path("results") / "transfer"  # of <dataset>/<attack>, beside the datasets' folders
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +26,29 @@ def leftovers(loaded: parameters.Params) -> list[Path]:
     found = [path for path in _folders(Path("data")) if path.name not in KEPT | set(loaded["datasets"])]
     for root in (Path("models"), Path("results")):
         for dataset in _folders(root):
-            if dataset.name not in loaded["datasets"]:
+            if dataset == TRANSFER:
+                found += [path for path in sorted(dataset.glob("*/*")) if not _is_named(path, loaded)]
+            elif dataset.name not in loaded["datasets"]:
                 found.append(dataset)
-                continue
-            for defense in _folders(dataset):
-                if defense.name not in loaded["defenses"]:
-                    found.append(defense)
-                elif root.name == "results":
-                    found += [path for seed in _folders(defense) for path in _orphans(seed, loaded)]
+            else:
+                found += _of_dataset(dataset, loaded)
     return found
+
+
+def _of_dataset(folder: Path, loaded: parameters.Params) -> list[Path]:
+    """The same below a dataset's folder of models or results."""
+    found = []
+    for defense in _folders(folder):
+        if defense.name not in loaded["defenses"]:
+            found.append(defense)
+        elif folder.parent.name == "results":
+            found += [path for seed in _folders(defense) for path in _orphans(seed, loaded)]
+    return found
+
+
+def _is_named(path: Path, loaded: parameters.Params) -> bool:
+    """Whether blocks name the dataset and the attack of a file of a transfer."""
+    return path.parent.name in loaded["datasets"] and path.stem in loaded["attacks"]
 
 
 def _folders(path: Path) -> list[Path]:

@@ -35,7 +35,8 @@ OUTPUTS = {
     "validate": ("data/*/validation.json",),
     "train": ("models/**/model.safetensors", "models/**/history.csv"),
     "evaluate": ("results/**/benign.json", "results/**/benign.parquet", "results/**/gallery.npy"),
-    "attack": ("results/**/*.json", "results/**/*.parquet", "results/**/*_examples.npy"),
+    "attack": ("results/*/*/*/*.json", "results/*/*/*/*.parquet", "results/*/*/*/*_examples.npy"),
+    "transfer": ("results/transfer/*/*.json", "results/transfer/*/*.parquet"),
     "visualize": ("reports/visualize/*.json",),
     "report": ("reports/scores.csv", "reports/tables/*.csv", "reports/tables/*.md", "reports/tables/*.tex"),
 }

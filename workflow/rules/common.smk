@@ -62,9 +62,9 @@ def of_all_models(root, names):
 
 
 def of_dataset(root, names):
-    """Files of every model of one dataset of the run."""
+    """Files of every model of one dataset of the run; a name may hold {attack}."""
     return lambda wildcards: [
-        f"{root}/{wildcards.dataset}/{defense}/{seed}/{name}"
+        f"{root}/{wildcards.dataset}/{defense}/{seed}/{name.format(**dict(wildcards.items()))}"
         for defense in study["run"]["defenses"]
         for seed in study["run"]["seeds"]
         for name in names
@@ -73,7 +73,16 @@ def of_dataset(root, names):
 
 # What jobs request from a scheduler, for data of the papers' size. Ranking and attacks process distances in chunks, so
 # memory hardly grows with the data.
-MINUTES = {"prepare": 240, "validate": 60, "train": 1440, "evaluate": 240, "attack": 480, "visualize": 30, "report": 30}
+MINUTES = {
+    "prepare": 240,
+    "validate": 60,
+    "train": 1440,
+    "evaluate": 240,
+    "attack": 480,
+    "transfer": 240,
+    "visualize": 30,
+    "report": 30,
+}
 MEMORY = 6000  # MB
 
 
@@ -88,7 +97,7 @@ def requested(rule):
         "mem_mb": lambda wildcards, attempt: attempt * MEMORY,
         "runtime": lambda wildcards, attempt: attempt * MINUTES[rule],
     }
-    return found | ({"gpu": gpu} if rule in ("train", "evaluate", "attack") else {})
+    return found | ({"gpu": gpu} if rule in ("train", "evaluate", "attack", "transfer") else {})
 
 
 def logged(command):

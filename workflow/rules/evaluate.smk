@@ -53,3 +53,31 @@ rule attack:
         recipe=recipe("attack"),
     shell:
         logged("python -m stages.attack {wildcards.dataset} {wildcards.defense} {wildcards.seed} {wildcards.attack}")
+
+
+rule transfer:
+    """Measure the perturbed images that an attack kept on each defense on all defenses."""
+    input:
+        images="data/{dataset}/images.npy",
+        manifest="data/{dataset}/manifest.parquet",
+        validation="data/{dataset}/validation.json",
+        models=of_dataset("models", ["model.safetensors"]),
+        results=of_dataset(
+            "results", ["benign.json", "gallery.npy", "{attack}.json", "{attack}.parquet", "{attack}_examples.npy"]
+        ),
+    output:
+        result="results/transfer/{dataset}/{attack}.json",
+        queries="results/transfer/{dataset}/{attack}.parquet",
+    log:
+        "logs/transfer/{dataset}-{attack}.log",
+    benchmark:
+        "logs/benchmarks/transfer/{dataset}-{attack}.tsv"
+    conda:
+        "../envs/model.yaml"
+    threads: threads
+    resources:
+        **requested("transfer"),
+    params:
+        recipe=recipe("transfer"),
+    shell:
+        logged("python -m stages.transfer {wildcards.dataset} {wildcards.attack}")

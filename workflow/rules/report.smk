@@ -38,6 +38,12 @@ rule report:
         attacks=of_all_models(
             "results", [f"{attack}.{kind}" for attack in study["run"]["attacks"] for kind in ("json", "parquet")]
         ),
+        transfers=expand(
+            "results/transfer/{dataset}/{attack}.{kind}",
+            dataset=study["run"]["datasets"],
+            attack=study["run"]["transfer"],
+            kind=["json", "parquet"],
+        ),
         histories=of_all_models("models", ["history.csv"]),
         pictures=expand("reports/visualize/{dataset}.json", dataset=study["run"]["datasets"]),
     output:
@@ -53,6 +59,13 @@ rule report:
         ),
         tables=report(
             expand("reports/tables/{table}.{kind}", table=study["tables"], kind=["csv", "md", "tex"]),
+            caption="../report/tables.rst",
+            category="Tables",
+        ),
+        matrices=report(
+            expand(
+                "reports/tables/transfer_{attack}.{kind}", attack=study["run"]["transfer"], kind=["csv", "md"]
+            ),
             caption="../report/tables.rst",
             category="Tables",
         ),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stages.core import stats
-from stages.core.scores import SUB_SCORES, ars_reconstructed, benign_relative, ers
+from stages.core.directions import ATTACK_DIRECTIONS
+from stages.core.scores import MEASURED_BY, SHARES, SUB_SCORES, ars_reconstructed, benign_relative, ers
 from stages.core.stats import Estimate, Interval
 from stages.reporting import published
 from stages.reporting.tables import COLUMNS
@@ -193,3 +194,17 @@ def test_published_csv_is_tidy():
     rows = published.read()
     assert len(rows) == 2177
     assert all(row["where"] and row["source"] and row["metric"] for row in rows)
+
+
+def test_every_metric_of_an_attack_has_a_column_that_is_better_where_the_attack_fails():
+    assert set(MEASURED_BY) == set(ATTACK_DIRECTIONS)
+    for metric, way in ATTACK_DIRECTIONS.items():
+        assert COLUMNS[metric].better == -way, metric
+
+
+@pytest.mark.parametrize("metric", SHARES)
+def test_a_share_falls_the_way_the_attack_moves_and_is_100_where_it_achieves_nothing(metric):
+    nothing = {"ca_plus": 50, "qa_plus": 50, "spqa_plus": 50, "es_r": 100, "ltm": 100, "gtm": 100, "gtt": 100}
+    start = float(nothing.get(metric, 0))
+    assert SHARES[metric](start) == 100
+    assert SHARES[metric](start + ATTACK_DIRECTIONS[metric] * 0.5) < 100

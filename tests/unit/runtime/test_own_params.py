@@ -8,6 +8,7 @@ from stages.runtime import params
 from stages.runtime.errors import UserError
 
 MODEL = {"import": "mine:build", "revision": 1}
+TABLE = {"title": "T", "rows": {"act": {"label": "ACT"}}, "columns": ["tma"], "intervals": []}
 WRONG = {
     "own without a model": ({"defenses": {"x": {"method": "own"}}}, "defenses.x: key 'model' is missing; method own"),
     "own with a miner": (
@@ -33,6 +34,23 @@ WRONG = {
         "visualize.attacks: ca_minus perturbs candidates",
     ),
     "too many queries": ({"visualize": {"queries": 7}}, "visualize.queries: 7 is greater than the maximum of 6; write"),
+    "a transfer of an attack that is not run": (
+        {"run": {"attacks": ["ltm"], "transfer": ["tma"]}},
+        "run.transfer: 'tma' is not in run.attacks; ",
+    ),
+    "a transfer of no attack at all": ({"run": {"transfer": ["lmt"]}}, "run.transfer: 'lmt' is not in run.attacks; "),
+    "a transfer written as one word": (
+        {"run": {"transfer": "tma"}},
+        "run.transfer: 'tma' is not of type 'array'; write a list of attacks without repeats, or [] for none",
+    ),
+    "a transfer twice": ({"run": {"transfer": ["tma", "tma"]}}, "run.transfer: ['tma', 'tma'] has non-unique elements"),
+    "a table in the place of a transfer matrix": (
+        {"run": {"transfer": ["tma"]}, "tables": {"transfer_tma": TABLE}},
+        "tables.transfer_tma: is the name of a transfer matrix; rename the block",
+    ),
+    "no image to keep": ({"attacks": {"tma": {"keep": 0}}}, "attacks.tma.keep: "),
+    "no number to keep": ({"attacks": {"tma": {"keep": "most"}}}, "write all or a whole number of at least 1"),
+    "a dataset in the place of transfers": ({"datasets": {"transfer": {}}}, "datasets: "),
     "no strength": ({"attacks": {"ltm_eps25": {"eps_scale": 0}}}, "attacks.ltm_eps25.eps_scale: 0 is less than"),
     "a sweep of something else": (
         {"tables": {"eps_sweep": {"sweep": "alpha"}}},
@@ -66,3 +84,18 @@ def test_a_model_of_ones_own_needs_nothing_else():
     loaded["run"]["defenses"] = ["x"]
     params.check(loaded)
     assert params.defense(loaded, "x", "digits")["model"] == MODEL
+
+
+def test_a_run_without_the_key_is_told_what_to_write():
+    loaded = copy.deepcopy(params.load())
+    del loaded["run"]["transfer"]
+    with pytest.raises(UserError, match=r"run: key 'transfer' is missing; add it, with \[\] for no attack"):
+        params.check(loaded)
+
+
+def test_one_defense_and_one_attack_are_enough_for_a_transfer():
+    """Its matrix is the diagonal."""
+    loaded = copy.deepcopy(params.load())
+    loaded["run"] |= {"defenses": ["act"], "transfer": ["tma"]}
+    loaded["attacks"]["tma"]["keep"] = "all"
+    params.check(loaded)

@@ -1,0 +1,168 @@
+"""Transfer between defenses: matrices of what one model's perturbed images do to another, as tables and figures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.core.evaluation_checks import ahead
+from stages.core.scores import SHARES
+from stages.reporting.plotting import INK, drawn
+from stages.reporting.results import FailedCheck, read_table
+from stages.reporting.tables import column
+from stages.runtime import artifacts, checksums
+
+FEWEST = 30  # queries, below which a standard error says little
+Transfers = dict[str, dict[str, pd.DataFrame]]  # per-query values by dataset and attack
+HOW_TO_READ = (
+    "Rows: the defense whose model the perturbed images were made on. Columns: the defense whose model they are "
+    "measured on, with the targets that the images aim at. Values are sub-scores as in ERS, in percent of the ideal; "
+    "higher is more robust. The diagonal is the attack itself. A value below the diagonal of its column says that "
+    "images from elsewhere hurt this defense more than its own attack, which is then too weak, or gradients are masked."
+)
+
+
+def read(run: Mapping[str, Any]) -> Transfers:
+    """The transfers of the run; what is not there is left out.
+
+    Raises:
+        UserError: a file is damaged, or missing beside others of the same job.
+    """
+    found: Transfers = {dataset: {} for dataset in run["datasets"]}
+    for dataset, by_attack in found.items():
+        for attack in run["transfer"]:
+            path, values = artifacts.transfer_files(dataset, attack)
+            if path.exists():
+                command = f"python -m stages.transfer {dataset} {attack}"
+                checksums.check_beside(checksums.load(path, command), path, command, values.name)
+                by_attack[attack] = read_table(values, command)
+    return found
+
+
+def metrics_of(table: pd.DataFrame) -> list[str]:
+    """The metrics of a transfer that are sub-scores; ranks of kept items, say, are none."""
+    return [name for name in SHARES if f"{name}_after" in table]
+
+
+def cells(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per source and measured defense, in the order of the run: queries, seeds, means, and sub-scores.
+
+    A seed's models are measured on images of the same seed, all on the same queries, so means over seeds are plain.
+    """
+    columns = {when: f"{metric}_{when}" for when in ("before", "after")}
+    groups = table.groupby(["source", "defense"], sort=False)
+    means = groups[list(columns.values())].mean().set_axis(list(columns), axis=1)
+    means.insert(0, "queries", groups["row"].nunique())
+    means.insert(1, "seeds", groups["seed"].nunique())
+    shares = means[list(columns)].apply(SHARES[metric]).add_prefix("share_")
+    return means.join(shares).reset_index()
+
+
+def matrix(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Sub-scores in percent: one row per source, one column per measured defense."""
+    found, order = cells(table, metric), list(dict.fromkeys(table["source"]))
+    return found.pivot(index="source", columns="defense", values="share_after").loc[order, order]
+
+
+def write(found: Transfers, run: Mapping[str, Any], labels: Mapping[str, str], folder: Path) -> None:
+    """Write transfer_<attack>.csv, one cell per line, and .md, one matrix per dataset and metric."""
+    for attack in run["transfer"]:
+        lines, parts = [], []
+        for dataset, table in ((data, by_attack[attack]) for data, by_attack in found.items() if attack in by_attack):
+            for metric in metrics_of(table):
+                part = cells(table, metric)
+                part.insert(0, "dataset", dataset)
+                part.insert(1, "metric", metric)
+                lines.append(part)
+                parts.append(markdown(f"Transfer of {title(metric, attack)}: {dataset}", table, metric, labels))
+        columns = None if lines else ["dataset", "metric", "source", "defense"]
+        rows = pd.concat(lines) if lines else pd.DataFrame(columns=columns)
+        rows.to_csv(folder / f"transfer_{attack}.csv", index=False, float_format="%.10g", lineterminator="\n")
+        text = "\n".join([*parts, HOW_TO_READ]) if parts else f"### Transfer of {attack}: not run"
+        (folder / f"transfer_{attack}.md").write_text(f"{text}\n")
+
+
+def title(metric: str, attack: str) -> str:
+    """The heading of a metric, with the attack's block where that says more."""
+    heading = column(metric).heading
+    return heading if metric.startswith(attack) else f"{heading} ({attack})"
+
+
+def markdown(heading: str, table: pd.DataFrame, metric: str, labels: Mapping[str, str]) -> str:
+    """A matrix as a GitHub table under its title."""
+    found = matrix(table, metric)
+    body = [[labels[source], *(f"{value:.1f}" for value in row)] for source, *row in found.itertuples()]
+    shown = pd.DataFrame(body, columns=["made on \\ measured on", *(labels[name] for name in found.columns)])
+    seeds = table["seed"].nunique()
+    sample = f"{table['row'].nunique()} queries, {seeds} seed{'s' if seeds > 1 else ''}."
+    return f"### {heading}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{sample}\n"
+
+
+def findings(found: Transfers) -> list[FailedCheck]:
+    """Attacks that images made on another defense beat, over the same queries.
+
+    Only where both start from the same values before: with targets of another model a query may start worse.
+    """
+    failed = []
+    for dataset, by_attack in found.items():
+        for attack, table in by_attack.items():
+            for (seed, defense), part in table.groupby(["seed", "defense"], sort=False):
+                sources = {str(name): values.set_index("row") for name, values in part.groupby("source", sort=False)}
+                own = sources.pop(str(defense))
+                for source, values in sources.items():
+                    if why := beaten(own, values.loc[own.index], source):
+                        failed.append(FailedCheck(dataset, str(defense), int(str(seed)), attack, why))
+    return failed
+
+
+def beaten(own: pd.DataFrame, others: pd.DataFrame, source: str) -> str:
+    """In which metric images made on ``source`` beat the attack's own (rows are the same queries); "" in none.
+
+    ES:D is left out, because the published one is measured before the last step (method.md Q9) and a transfer after it.
+    """
+    for metric in (name for name in metrics_of(own) if name != "es_d" and len(own) >= FEWEST):
+        before, after = f"{metric}_before", f"{metric}_after"
+        if (own[before] - others[before]).abs().max() < 1e-6 and (gain := ahead(metric, others[after], own[after])):
+            heading = column(metric).heading
+            return (
+                f"images made on {source} beat its own by {gain:.1f} % of the range of {heading}; this attack is too "
+                "weak here, or gradients are masked"
+            )
+    return ""
+
+
+def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> bool:
+    """One heat map per attack and metric: rows are the models that images were made on, columns those measured."""
+    panels = [(metric, attack, table) for attack, table in by_attack.items() for metric in metrics_of(table)]
+    count = max((table["source"].nunique() for *_, table in panels), default=1)
+    across = min(3, max(1, len(panels)))
+    down = -(-max(1, len(panels)) // across)
+    side = 0.52 * count + 1.7
+    with drawn(path, side * across + 0.7, side * down + 0.3) as figure:
+        if not panels:
+            figure.text(0.5, 0.5, "not run: transfer", ha="center", va="center", color=INK)
+            return False
+        axes = figure.subplots(down, across, squeeze=False).flatten()
+        for axis, (metric, attack, table) in zip(axes, panels, strict=False):
+            found = matrix(table, metric)
+            mesh = axis.pcolormesh(found.to_numpy(), cmap="cividis", vmin=0, vmax=100, edgecolors="white", linewidth=1)
+            for (row, place), value in np.ndenumerate(found.to_numpy()):
+                ink = "white" if value < 55 else INK
+                axis.text(place + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=8)
+            names = [labels[name] for name in found.index]
+            middles = [place + 0.5 for place in range(len(names))]
+            axis.set_xticks(middles, names, rotation=45, ha="right", rotation_mode="anchor")
+            axis.set_yticks(middles, names)
+            axis.tick_params(length=0)
+            axis.invert_yaxis()
+            axis.set_aspect("equal")
+            axis.spines[:].set_visible(False)
+            axis.set_title(title(metric, attack))
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        figure.colorbar(mesh, ax=list(axes), shrink=0.6, label="sub-score (%), higher is more robust")
+        figure.supxlabel("measured on", fontsize=9)
+        figure.supylabel("made on", fontsize=9)
+    return True

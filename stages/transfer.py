@@ -1,0 +1,37 @@
+"""Stage 6: transfer of one attack: the perturbed images that it kept on each defense, measured on all defenses."""
+
+from pathlib import Path
+
+from stages.runtime import artifacts, cli, threads
+from stages.runtime.params import Params
+from stages.runtime.params import dataset as dataset_block
+
+
+def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
+    """Write results/transfer/<dataset>/<attack>.parquet (per query) and <attack>.json (means).
+
+    One row for each seed, defense that the images were made on, defense that they are measured on, and kept query.
+    """
+    block = dataset_block(params, dataset)
+    threads.limit(block["training"]["threads"])
+    from stages.data.splits import central_crop, load_split, validated
+    from stages.models import transferring
+
+    data, split = validated(dataset), load_split(dataset, "test")
+    cli.log.info("read %d test images of %s", len(split.labels), dataset)
+    test = transferring.SplitView(
+        dataset, split.image_ids, split.labels, lambda rows: central_crop(split, rows, block["crop"]), data
+    )
+    inputs, parts = dict(data), []
+    for seed in params["run"]["seeds"]:
+        parts += transferring.of_seed(params, test, attack, seed, inputs)
+    return transferring.write(*artifacts.transfer_files(dataset, attack), parts, {"attack": attack, "inputs": inputs})
+
+
+def main() -> None:
+    """Command line: ``python -m stages.transfer <dataset> <attack>``."""
+    cli.main(transfer, "transfer", __doc__ or "", "dataset", "attack")
+
+
+if __name__ == "__main__":
+    main()
