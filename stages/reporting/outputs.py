@@ -30,7 +30,7 @@ def write(params: Params) -> list[Path]:
     Raises:
         UserError: nothing of the run is there, or a file of it is damaged.
     """
-    models = results.read_models(params["run"])
+    models = results.read_models(params)
     count = sum(len(found) for by_defense in models.values() for found in by_defense.values())
     if not count:
         words = " ".join(str(params["run"][kind][0]) for kind in ("datasets", "defenses", "seeds"))
@@ -39,7 +39,7 @@ def write(params: Params) -> list[Path]:
             f"`python -m stages.evaluate {words}` first"
         )
     log.info("read %d models", count)
-    failed, collapsed = results.failed_checks(models), results.collapses(models)
+    failed, collapsed, doubts = results.failed_checks(models), results.collapses(models), results.doubts(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
     with (
@@ -55,9 +55,13 @@ def write(params: Params) -> list[Path]:
         write_csv(wide(scores), headline_path)
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
-        page_path.write_text(html(params, models, sections, figures=shown, failed_checks=failed, collapsed=collapsed))
+        page_path.write_text(
+            html(params, models, sections, figures=shown, failed_checks=failed, collapsed=collapsed, doubts=doubts)
+        )
     for check in failed:
         log.info("look at %s %s %s %s: %s", *check)
+    for doubt in doubts:
+        log.warning("warning: %s %s %s: %s", *doubt)
     for model in collapsed:
         log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]

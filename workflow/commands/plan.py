@@ -144,7 +144,8 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
         return tests * network.forward
     if stage == "attack":
         queries = tests if data["attack_queries"] == "all" else min(tests, data["attack_queries"])
-        return queries * loaded["attacks"][words[3]]["steps"] * network.both
+        block = parameters.attack(loaded, words[3], dataset)
+        return queries * sum(searched(one, network) for one in block.get("suite", {"": block}).values())
     defense = parameters.defense(loaded, name, dataset)
     if "model" in defense:
         return 0.0
@@ -153,6 +154,16 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     steps = defense["options"].get("steps", 0) * PERTURBED.get(defense["method"], 3)
     perturbed = data["expected"]["train"]["images"] * profile["epochs"] * (2 + steps + 3)
     return perturbed * network.both + tests * network.forward * profile["epochs"] / profile["evaluate_every"]
+
+
+def searched(tried: Mapping[str, Any], network: Network) -> float:
+    """Seconds of one search for one image: an attack block without a suite, or a member of one."""
+    from stages.core.search import BLACK_BOX
+    from stages.core.search.black_box import POPULATION
+
+    optimizer, steps, restarts = tried.get("optimizer", "sign"), tried["steps"], tried.get("restarts", 1)
+    passes = {"nes": steps * POPULATION, "apgd": steps + 1, "square": steps + 1}.get(optimizer, steps)
+    return restarts * passes * (network.forward if optimizer in BLACK_BOX else network.both)
 
 
 def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:

@@ -40,7 +40,7 @@ def run(name: str) -> str:
             block["intervals"],
             block.get("note", ""),
         )
-        for dataset, found in results.read_models(asked).items()
+        for dataset, found in results.read_models(loaded, asked).items()
     )
 
 
