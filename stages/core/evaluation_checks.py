@@ -115,11 +115,6 @@ def of_runs(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[A
     return found
 
 
-def of_block(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> list[str]:
-    """What is wrong with an attack block, its runs by themselves and against each other; arguments as of ``runs``."""
-    return of_runs(name, block, columns) + compared(name, runs(name, block, columns))
-
-
 def compared(name: str, tried: Sequence[Run], transferred: Sequence[Run] = ()) -> list[str]:
     """What is wrong with several runs of the same goal on the same queries of one model.
 
