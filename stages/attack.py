@@ -18,7 +18,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     threads.limit(data_block["training"]["threads"])
     from stages.core.seeding import EXAMPLES
     from stages.data.splits import central_crop, load_split, validated
-    from stages.models import attacking, embeddings, frozen
+    from stages.models import attack_warnings, attacking, embeddings, frozen
     from stages.runtime import resume
     from stages.runtime.progress import progress
 
@@ -32,8 +32,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
 
     crop = data_block["crop"]
     images = attacking.ImageSet(gallery, test.image_ids, lambda rows: central_crop(test, rows, crop).to(device))
-    eps = block.get("eps_scale", 1) * data_block["eps"]
-    config = attacking.AttackConfig(block["attack"], eps, block["alpha_over_eps"] * eps, block["steps"], seed)
+    config = attacking.AttackConfig.of(block, data_block["eps"], seed)
     queries = attacking.Queries.of(test.image_ids, data_block["attack_queries"], block.get("keep", EXAMPLES))
     state = folder / f"{attack}.resume.pt"
     run = resume.identity("attack", block=block, inputs=inputs, dataset=data_block, seed=seed)
@@ -45,8 +44,10 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
             keep(done._asdict)
 
     table = done.table(test.image_ids, queries.rows)
-    outputs = attacking.write(folder, attack, table, done.pictures, {"eps": eps, "inputs": inputs})
+    outputs = attacking.write(folder, attack, table, done.pictures, {"eps": config.eps, "inputs": inputs})
     state.unlink(missing_ok=True)
+    for line in attack_warnings.of_block(attack, block, table):
+        cli.log.warning("warning: %s", line)
     return outputs
 
 

@@ -1,7 +1,7 @@
 """Run one attack on one batch of test images, at a chosen strength, and check that it really attacked."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,11 @@ class Strength(NamedTuple):
     start: str = "clean"
     restarts: int = 1
     surrogate: str = "none"
+
+    @classmethod
+    def of(cls, block: Mapping[str, Any]) -> "Strength":
+        """That of an attack block, or of a member of its suite; what it leaves out is as in the protocol."""
+        return cls(**{key: block[key] for key in cls._fields if key in block})
 
 
 PROTOCOL = Strength()

@@ -3,17 +3,37 @@
 After the warnings of AutoAttack (Croce & Hein 2020) and the checklist of Carlini et al. 2019.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from stages.core.directions import direction
+from stages.core.attacking import PROTOCOL, Strength
+from stages.core.directions import ATTACK_DIRECTIONS, direction, worst_case
+from stages.core.search import BLACK_BOX
 
 RANGES = {"tma": 2.0, "es_d": 2.0, "order": 2.0, "order_src": 2.0}  # of what is measured; percents otherwise
 LEAST = 0.2  # percent of the range by which a weaker attack must be ahead to count, as in AutoAttack,
 ERRORS = 2.0  # and so many standard errors of the difference over queries
 STUCK, UNIMPROVED = 0.01, 0.5  # shares of queries
+MASKED = "the gradients are masked"
+WEAK = "the protocol's attack is weak here, or the gradients are masked; compute the table `strong`"
+
+
+class Run(NamedTuple):
+    """One run of an attack: its name, its steps, how hard it tried, and its metrics of each query after, (Q,)."""
+
+    name: str
+    steps: int
+    strength: Strength
+    after: Mapping[str, NDArray[Any]]
+
+    @property
+    def black_box(self) -> bool:
+        """Whether it never asked for a gradient."""
+        return self.strength.optimizer in BLACK_BOX
 
 
 def run_findings(
@@ -51,15 +71,68 @@ def step_findings(name: str, metric: str, fewer: ArrayLike, more: ArrayLike) -> 
 
 
 def masking_findings(
-    name: str, metric: str, white_box: ArrayLike, others: Sequence[tuple[str, ArrayLike]]
+    name: str, metric: str, white_box: ArrayLike, others: Sequence[tuple[str, ArrayLike]], meaning: str = MASKED
 ) -> list[str]:
     """Does an attack without the model's gradients beat the white-box one? ``others`` are names with values (Q,).
 
     ``white_box`` (Q,) is the strongest white-box run: the protocol's own is weak enough to lose on sound gradients.
+    ``meaning`` is what it says of the model if one does.
     """
     gains = ((other, ahead(metric, values, white_box)) for other, values in others)
     return [
-        f"{name}: {other} beats the white box by {gain:.1f} % of the range of {metric}: the gradients are masked"
+        f"{name}: {other} beats the white box by {gain:.1f} % of the range of {metric}: {meaning}"
         for other, gain in gains
         if gain
     ]
+
+
+def runs(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> list[Run]:
+    """The runs of an attack block, one for each member of its suite, from its per-query columns.
+
+    ``block`` is the one for the dataset (``stages.runtime.params.attack``), ``columns`` (Q,) those of its parquet file.
+    """
+    metrics = [column.removesuffix("_after") for column in columns if column.endswith("_after")]
+    metrics.remove("objective")
+    tried = {f"@{member}": one for member, one in block.get("suite", {}).items()} or {"": block}
+    return [
+        Run(
+            f"{name}{place}",
+            one["steps"],
+            Strength.of(one),
+            {metric: columns[f"{metric}_after{place}"] for metric in metrics},
+        )
+        for place, one in tried.items()
+    ]
+
+
+def of_runs(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What is wrong with each run of an attack block by itself; the arguments are those of ``runs``."""
+    found = []
+    for run in runs(name, block, columns):
+        place = run.name.removeprefix(name)
+        after, zeros = columns[f"objective_after{place}"], columns[f"zero_gradients{place}"]
+        found += run_findings(run.name, columns["objective_before"], after, zeros)
+    return found
+
+
+def compared(name: str, tried: Sequence[Run], transferred: Sequence[Run] = ()) -> list[str]:
+    """What is wrong with several runs of the same goal on the same queries of one model.
+
+    Runs that differ in nothing but steps and step size are compared by their steps. Black boxes, and perturbations
+    ``transferred`` from other models, are compared with the strongest white box.
+    """
+    white, black = [run for run in tried if not run.black_box], [run for run in tried if run.black_box]
+    meaning = MASKED if len(white) > 1 or any(run.strength != PROTOCOL for run in white) else WEAK
+    found = []
+    for metric in tried[0].after if tried else ():
+        if metric not in ATTACK_DIRECTIONS:  # a rank with ties as half, which says the same, or a user's own
+            continue
+        for fewer, more in pairwise(sorted(tried, key=lambda run: (run.strength, run.steps))):
+            if fewer.strength == more.strength and fewer.steps < more.steps:
+                both = f"{more.name} ({more.steps} steps) after {fewer.name} ({fewer.steps})"
+                found += step_findings(both, metric, fewer.after[metric], more.after[metric])
+        if white:
+            strongest = worst_case(metric, np.stack([run.after[metric] for run in white]))
+            others = [(run.name, run.after[metric]) for run in (*black, *transferred)]
+            found += masking_findings(name, metric, strongest, others, meaning)
+    return found

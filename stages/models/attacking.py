@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,24 +11,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.core.attacking import run
+from stages.core.attacking import PROTOCOL, Strength, run, worst_of
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.seeding import EXAMPLES, drawn_order, generator
 from stages.runtime import artifacts, checksums, resume
 
 log = logging.getLogger(__name__)
+OF_MEMBERS = ("objective_after", "zero_gradients")  # checks that a suite keeps of each member
 CHECKS = ("objective_before", "objective_after", "largest_change", "zero_gradients")
 
 
 class AttackConfig(NamedTuple):
-    """``attack`` is a name in ATTACKS; ``eps`` and ``alpha`` are in pixels in [0, 1]; ``seed`` draws the targets."""
+    """``attack`` is a name in ATTACKS; ``eps`` and ``alpha`` are in pixels in [0, 1]; ``seed`` draws the targets.
+
+    ``strength`` is how hard the attack tries. Where there is a ``suite``, its members run instead, each as a block of
+    its own would, and each query keeps the worst case by each metric.
+    """
 
     attack: str
     eps: float
     alpha: float
     steps: int
     seed: int
+    strength: Strength = PROTOCOL
+    suite: Mapping[str, "AttackConfig"] = {}
+
+    @classmethod
+    def of(cls, block: Mapping[str, Any], eps: float, seed: int) -> "AttackConfig":
+        """That of an attack block, as ``stages.runtime.params.attack`` gives it; ``eps`` is the dataset's."""
+        budget = block.get("eps_scale", 1) * eps
+
+        def one(tried: Mapping[str, Any]) -> "AttackConfig":
+            alpha = tried["alpha_over_eps"] * budget
+            return cls(block["attack"], budget, alpha, tried["steps"], seed, Strength.of(tried))
+
+        return one(block)._replace(suite={name: one(tried) for name, tried in block.get("suite", {}).items()})
 
 
 class Queries(NamedTuple):
@@ -99,14 +117,35 @@ def attack_batches(
 def attack_batch(
     config: AttackConfig, embed: Callable[[Tensor], Tensor], images: ImageSet, rows: Tensor
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Per-query values (B,) of some gallery rows before and after, and their perturbed images; both on the CPU."""
+    """Per-query values (B,) of some gallery rows before and after, and their perturbed images; both on the CPU.
+
+    A suite adds columns of each member, such as ``ltm_after@apgd``, so that its members can be compared.
+    """
     chosen, items = ATTACKS[config.attack], rows.to(images.gallery.labels.device)
-    draws = [generator(config.seed, config.attack, image_id) for image_id in images.ids[rows.numpy()]]
-    batch = AttackBatch(images.gallery, items, chosen.select(images.gallery, items, draws))
-    result = run(chosen, embed, images.load(rows), batch, eps=config.eps, alpha=config.alpha, steps=config.steps)
+    words = [(config.seed, config.attack, image_id) for image_id in images.ids[rows.numpy()]]
+    targets = chosen.select(images.gallery, items, [generator(*own) for own in words])
+    batch, clean = AttackBatch(images.gallery, items, targets), images.load(rows)
+    results = {
+        member: run(
+            chosen,
+            embed,
+            clean,
+            batch,
+            eps=tried.eps,
+            alpha=tried.alpha,
+            steps=tried.steps,
+            strength=tried.strength,
+            generators=[generator(*own, "search") for own in words],
+        )
+        for member, tried in (config.suite or {"": config}).items()
+    }
+    result = worst_of(list(results.values()))
     values = {f"{name}_before": value for name, value in result.before.items()}
     values |= {f"{name}_after": value for name, value in result.after.items()}
     values |= {name: getattr(result, name) for name in CHECKS}
+    for member in config.suite:
+        values |= {f"{name}_after@{member}": value for name, value in results[member].after.items()}
+        values |= {f"{name}@{member}": getattr(results[member], name) for name in OF_MEMBERS}
     columns = target_columns(batch.targets.cpu()) | {name: value.double().cpu() for name, value in values.items()}
     return columns, result.images.cpu()
 

@@ -30,7 +30,7 @@ def write(params: Params) -> list[Path]:
     Raises:
         UserError: nothing of the run is there, or a file of it is damaged.
     """
-    models = results.read_models(params["run"])
+    models = results.read_models(params)
     count = sum(len(found) for by_defense in models.values() for found in by_defense.values())
     if not count:
         words = " ".join(str(params["run"][kind][0]) for kind in ("datasets", "defenses", "seeds"))
@@ -41,6 +41,7 @@ def write(params: Params) -> list[Path]:
     log.info("read %d models", count)
     moved, labels = transfers.read(params["run"]), labels_of(params)
     failed, collapsed = [*results.failed_checks(models), *transfers.findings(moved)], results.collapses(models)
+    doubts = results.doubts(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
     with (
@@ -57,10 +58,14 @@ def write(params: Params) -> list[Path]:
         write_csv(wide(scores), headline_path)
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
-        found = {"failed_checks": failed, "collapsed": collapsed, "absent": absent(params, models, moved)}
+        found = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubts} | {
+            "absent": absent(params, models, moved)
+        }
         page_path.write_text(html(params, models, sections, figures=shown, labels=labels, **found))
     for check in failed:
         log.info("look at %s %s %s %s: %s", *check)
+    for doubt in doubts:
+        log.warning("warning: %s %s %s: %s", *doubt)
     for model in collapsed:
         log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]

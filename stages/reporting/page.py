@@ -134,7 +134,7 @@ def origin(metric: str) -> str:
         return block
     if name in MEASURED_BY:
         return MEASURED_BY[name]
-    return "" if name in ("ers", "ers_exact", "ars_reconstructed", "collapsed") else "benign"
+    return "" if name in tables.SCORES and name != "spread" else "benign"
 
 
 def provenance(models: Mapping[str, Mapping[str, list[Model]]], loaded: params.Params) -> list[dict[str, Any]]:

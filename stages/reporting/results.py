@@ -1,6 +1,6 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.core.evaluation_checks import STUCK, UNIMPROVED
 from stages.core.metrics import collapse
 from stages.core.stats import Estimate, estimate
+from stages.reporting import strong
 from stages.reporting.scoring import Queries, metric_name, scores
 from stages.runtime import artifacts, checksums
+from stages.runtime import params as parameters
 from stages.runtime.errors import UserError, reason
+from stages.runtime.params import Params
 
 HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
 SHRUNK_BELOW = 0.1  # a mean pairwise distance under this is marked: ERS rewards shrinking
@@ -33,7 +37,8 @@ class Model(NamedTuple):
 
     ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means; ``checks``
     the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many test images there are and
-    ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign".
+    ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign"; ``doubts`` the signs that
+    attacks were too weak.
     """
 
     values: dict[str, float]
@@ -44,18 +49,26 @@ class Model(NamedTuple):
     attacked: int
     seed: int = 0
     sources: Mapping[str, Source] = {}
+    doubts: Sequence[str] = ()
 
 
-def read_models(run: Mapping[str, Any]) -> dict[str, dict[str, list[Model]]]:
+def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[str, dict[str, list[Model]]]:
     """The models of the run by dataset and defense, one for each seed; what is not there is left out.
+
+    ``run`` is that of ``params``, or another of the same blocks.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
     """
+    run = run or params["run"]
+    blocks = {
+        dataset: {name: parameters.attack(params, name, dataset) for name in run["attacks"]}
+        for dataset in run["datasets"]
+    }
     return {
         dataset: {
             defense: [
-                read_model(dataset, defense, seed, run["attacks"])
+                read_model(dataset, defense, seed, blocks[dataset])
                 for seed in run["seeds"]
                 if (artifacts.result_dir(dataset, defense, seed) / "benign.json").exists()
             ]
@@ -98,9 +111,11 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
 
 
 def read_queries(
-    dataset: str, defense: str, seed: int, attacks: list[str]
-) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source]]:
-    """Per-query values of one model, the self-checks of each attack that ran, and where its values come from.
+    dataset: str, defense: str, seed: int, attacks: strong.Blocks
+) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source], list[str]]:
+    """Per-query values of one model, the self-checks of each attack that ran, where its values come from, and doubts.
+
+    Of a suite they are the worst of its members, of the protocol's attack and of transferred images.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
@@ -110,7 +125,7 @@ def read_queries(
     path = folder / "benign.json"
     checksums.check_beside(checksums.load(path, command), path, command, "benign.parquet")
     benign = read_table(folder / "benign.parquet", command).drop(columns="image_id")
-    before, after, checks, sources = {}, {}, {}, {}
+    reports, runs, sources = {}, {}, {}
     for attack in attacks:
         if not (folder / f"{attack}.json").exists():
             continue
@@ -118,14 +133,28 @@ def read_queries(
         path = folder / f"{attack}.json"
         report = checksums.load(path, command, "metrics", "checks")
         checksums.check_beside(report, path, command, f"{attack}.parquet")
-        table = read_table(folder / f"{attack}.parquet", command)
-        checks[attack] = report["checks"]
+        reports[attack], runs[attack] = report, read_table(folder / f"{attack}.parquet", command)
         job = f"attack/{dataset}-{defense}-{seed}-{attack}"
         sources[attack] = source(folder / f"{attack}.json", report, job)
+    transferred, before, after = read_transferred(folder, words), {}, {}
+    for attack, report in reports.items():
+        table = strong.strongest(attack, attacks, runs, transferred)
         for metric in report["metrics"]:
             after[metric_name(metric, attack)] = table[f"{metric}_after"]
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
-    return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks, sources
+    checks = {attack: report["checks"] for attack, report in reports.items()}
+    doubts = strong.doubts(defense, attacks, runs, transferred)
+    return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks, sources, doubts
+
+
+def read_transferred(folder: Path, words: str) -> pd.DataFrame | None:
+    """What images that were made on other models measured on this one; None where that was not tried.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / "transfer.parquet"
+    return read_table(path, f"python -m stages.transfer {words}") if path.exists() else None
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
@@ -133,8 +162,10 @@ def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
     return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
 
 
-def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Model:
+def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks) -> Model:
     """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
+
+    ``attacks`` are the blocks for the dataset.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
@@ -144,11 +175,11 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
     path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
     report = checksums.load(path, f"python -m stages.evaluate {words}", "metrics")
-    queries, checks, sources = read_queries(dataset, defense, seed, attacks)
+    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
     values, draws = scores(report["metrics"], queries, dataset)
     attacked = len(queries.after) if checks else len(queries.benign)
-    return Model(values, draws, checks, curves, len(queries.benign), attacked, seed, sources)
+    return Model(values, draws, checks, curves, len(queries.benign), attacked, seed, sources, doubts)
 
 
 def mark(models: list[Model]) -> str:
@@ -220,11 +251,31 @@ def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Faile
     ]
 
 
+class Doubt(NamedTuple):
+    """A sign that one model's attacks were too weak."""
+
+    dataset: str
+    defense: str
+    seed: int
+    reason: str
+
+
+def doubts(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
+    """All signs that attacks were too weak, of the models by dataset and defense."""
+    return [
+        Doubt(dataset, defense, model.seed, line)
+        for dataset, by_defense in models.items()
+        for defense, found in by_defense.items()
+        for model in found
+        for line in model.doubts
+    ]
+
+
 def doubtful(checks: Mapping[str, float]) -> str:
     """Why an attack may not have attacked, by its self-checks: too few objectives improved, no movement, or gradients
     that vanish; "" where nothing speaks for it."""
-    if checks["improved"] < 0.5:
+    if 1 - checks["improved"] > UNIMPROVED:
         return f"only {100 * checks['improved']:.0f} % of objectives ended better than they started"
-    if checks["stuck"] > 0.05:
+    if checks["stuck"] > STUCK:
         return f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
     return "no image was changed" if checks["largest_change"] == 0 else ""

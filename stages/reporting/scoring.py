@@ -7,13 +7,17 @@ import numpy as np
 import pandas as pd
 
 from stages.core.metrics import collapse
-from stages.core.scores import FURTHER, STANDARD_ATTACKS, SUB_SCORES, Value, ars_reconstructed, ers
+from stages.core.scores import ATTACK_OF, FURTHER, STANDARD_ATTACKS, SUB_SCORES, Value, ars_reconstructed, ers
 from stages.core.seeding import seed_of
 from stages.core.stats import resampled_means
 
+LEAST_ERS = 1e-9  # in percent, so that the share of an ERS of 0 that survives is a number
 RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
 # The sub-scores whose exact variant differs from the reference variant, and where it comes from.
 EXACT = {"es_d": "es_d:es_exact", "es_r": "es_r:es_exact", "ltm": "ltm:ltm_exact", "gtm": "gtm:gtm_exact"}
+
+# The sub-scores under the strong suites.
+STRONG = {name: f"{name}:{attack}_strong" for name, attack in ATTACK_OF.items()}
 
 
 class Queries(NamedTuple):
@@ -68,6 +72,9 @@ def scored(after: dict[str, Value], before: dict[str, Value], spread: float, col
     found = {"ers": ers(after)}
     if all(name in after for name in EXACT.values()):
         found["ers_exact"] = ers(after | {plain: after[exact] for plain, exact in EXACT.items()})
+    if all(name in after for name in STRONG.values()):
+        found["ers_strong"] = ers({plain: after[strong] for plain, strong in STRONG.items()})
+        found["ers_surviving"] = 100 * found["ers_strong"] / np.maximum(found["ers"], LEAST_ERS)
     half_after, half_before = (
         values | {name: values[f"{name}_ties_half"] for name in RANKED} for values in (after, before)
     )

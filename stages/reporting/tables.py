@@ -52,6 +52,8 @@ COLUMNS: dict[str, Column] = {
     "order_kept": Column("OA kept", 1, 1, 100, "mean rank of those five; near 0 the attack is not seen"),
     "ers": Column("ERS", 1, 1, 100, "empirical robustness score: mean of the ten normalized sub-scores"),
     "ers_exact": Column("ERS (exact)", 1, 1, 100, "ERS with ES, LTM and GTM in the exact variant"),
+    "ers_strong": Column("ERS (strong)", 1, 1, 100, "ERS with the worst of all that was tried on each query"),
+    "ers_surviving": Column("ERS that survives", 1, 1, 100, "ERS (strong) as a share of ERS"),
     "ars_reconstructed": Column("ARS (reconstructed)", 1, 1, 100, "mean share of the benign state that is kept"),
     "spread": Column(
         "mean pairwise distance", 3, 0, 2, "of clean embeddings; shrinking raises ERS", unit="distance, 0 to 2"
@@ -71,11 +73,15 @@ NOTES: dict[str, str] = {
     "gtm": _VARIANTS,
     "ars_reconstructed": "ARS (reconstructed) is our own score relative to clean images. The formula of the paper's "
     "ARS was not available, so these values are not comparable with the paper's.",
+    "ers_strong": "ERS (strong) and columns marked (strong): of each query the worst of the protocol's attack, of the "
+    "strong suite, and of images made on other models where that was tried.",
     "nmi": "NMI uses one start of FAISS's k-means, as the reference does. `nmi_deviation` in scores.csv is half the "
     "range over ten starts; a verdict on NMI allows for it.",
     "spread": "shrunk: mean pairwise distance under 0.1, which raises ERS without protecting a ranking. collapsed: R@1 "
     "at most twice chance, or mean pairwise distance under 0.001.",
 }
+
+SCORES = ("ers", "ers_exact", "ers_strong", "ers_surviving", "ars_reconstructed", "spread", "collapsed")
 
 
 class Row(NamedTuple):
@@ -115,7 +121,7 @@ def group(name: str) -> str:
     metric = name.partition(":")[0]
     if metric in MEASURED_BY:
         return "Under attack"
-    return "Scores" if metric in ("ers", "ers_exact", "ars_reconstructed", "spread", "collapsed") else "Clean images"
+    return "Scores" if metric in SCORES else "Clean images"
 
 
 def notes(columns: list[str], own: str = "") -> list[str]:

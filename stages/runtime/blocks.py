@@ -17,7 +17,7 @@ Block = dict[str, Any]
 Files = dict[tuple[str, str], str]  # of each block, by section and name
 
 INHERITING = ("training", "datasets", "defenses", "attacks", "tables")  # sections whose blocks may say `extends`
-BY_KEY = ("options", "training", "expected")  # keys of a block that a block extending it changes key by key
+BY_KEY = ("options", "training", "expected", "suite")  # keys of a block that a block extending it changes key by key
 WHOLE = ("extends", "method", "attack", "reader", "backbone", "title")  # each says what a block is
 FRACTIONS = ("eps", "alpha_over_eps", "eps_scale")
 MOST_OF_A_GRID = 1000
@@ -50,6 +50,9 @@ def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], f
             _set_profile(f"{name}.{key}.training", block, sections.get("training"))
     for _, block in (*_mappings(sections, "datasets"), *_mappings(sections, "attacks")):
         _set_fractions(block)
+    for _, block in _mappings(sections, "attacks"):
+        for _, member in _mappings(block, "suite"):
+            _set_fractions(member)
     for _, block in _mappings(sections, "defenses"):
         _set_fractions(block.get("options"))
     for _, block in _mappings(sections, "attacks"):

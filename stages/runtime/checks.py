@@ -171,12 +171,21 @@ def _is_own(key: str, block: Mapping[str, Any]) -> bool:
 
 
 def _check_attack(key: str, block: Mapping[str, Any], datasets: list[str]) -> None:
-    for name, value in block.items():
-        _by_dataset(f"{key}.{name}", value, datasets)
     _known(f"{key}.attack", block["attack"], list(registries.attacks()))
     family = registries.attacks()[block["attack"]]
     if block.get("family", family) != family:
         raise ParameterError(f"{key}.family", f"{block['attack']} lives in {family!r}; write that or leave it out")
+    _check_strength(key, {name: value for name, value in block.items() if name != "suite"}, datasets)
+    for member, strength in block.get("suite", {}).items():
+        _check_strength(f"{key}.suite.{member}", strength, datasets)
+
+
+def _check_strength(key: str, strength: Mapping[str, Any], datasets: list[str]) -> None:
+    known = {"optimizer": registries.optimizers(), "start": registries.starts(), "surrogate": registries.surrogates()}
+    for name, value in strength.items():
+        _by_dataset(f"{key}.{name}", value, datasets)
+        if name in known:
+            _known(f"{key}.{name}", value, known[name])
 
 
 def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) -> None:

@@ -16,6 +16,14 @@ from stages.runtime.errors import ParameterError, UserError, choose
 Params = dict[str, Any]
 FILE = "params.yaml"
 PAPERS = Path(__file__).parents[2] / "workflow" / "papers"
+STRENGTH = (
+    "steps",
+    "alpha_over_eps",
+    "optimizer",
+    "start",
+    "restarts",
+    "surrogate",
+)  # of an attack, or of one of a suite
 PAPER_FILES = {  # and the sections that each may hold
     "blocks.yaml": ("bases", "datasets", "training", "defenses", "attacks"),
     "tables.yaml": ("bases", "tables"),
@@ -144,8 +152,19 @@ def defense(params: Params, name: str, dataset: str) -> Params:
 
 
 def attack(params: Params, name: str, dataset: str) -> Params:
-    """The block of an attack for one dataset: values that differ by dataset reduced to that dataset's."""
-    return {key: for_dataset(value, dataset) for key, value in params["attacks"][name].items()}
+    """The block of an attack for one dataset: values that differ by dataset reduced to that dataset's.
+
+    The members of a suite have all keys of strength: what one leaves out is the block's.
+    """
+    block = dict(params["attacks"][name])
+    suite = block.pop("suite", {})
+    found = {key: for_dataset(value, dataset) for key, value in block.items()}
+    shared = {key: found[key] for key in STRENGTH if key in found}
+    members = {
+        member: shared | {key: for_dataset(value, dataset) for key, value in changed.items()}
+        for member, changed in suite.items()
+    }
+    return found | ({"suite": members} if members else {})
 
 
 def for_dataset(value: Any, dataset: str) -> Any:

@@ -136,6 +136,22 @@ def attacks() -> dict[str, str]:
     return {ast.literal_eval(key): ast.unparse(value).partition(".")[0] for key, value in pairs if key is not None}
 
 
+def optimizers() -> list[str]:
+    """Names in WHITE_BOX and BLACK_BOX, the searches of an attack."""
+    module = CORE / "search" / "__init__.py"
+    return names(module, "WHITE_BOX") + names(module, "BLACK_BOX")
+
+
+def starts() -> list[str]:
+    """Names in STARTS."""
+    return names(CORE / "search" / "__init__.py", "STARTS")
+
+
+def surrogates() -> list[str]:
+    """Names in SURROGATES."""
+    return names(CORE / "attacking.py", "SURROGATES")
+
+
 def miners() -> list[str]:
     """Names in MINERS."""
     return names(CORE / "mining.py", "MINERS")

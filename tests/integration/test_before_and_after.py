@@ -22,6 +22,11 @@ def test_the_estimate_counts_passes():
     network = Pretend()
     assert plan.estimate(LOADED, network, "evaluate", ("digits", "act", "0")) == pytest.approx(0.896)
     assert plan.estimate(LOADED, network, "attack", ("digits", "act", "0", "ltm")) == pytest.approx(896 * 32 * 0.003)
+    # Fine 50; Auto-PGD 5 starts of 12 steps and a first look; NES 100 queries; Square Attack 60 and a first look.
+    strong = plan.estimate(LOADED, network, "attack", ("digits", "act", "0", "ltm_strong"))
+    assert strong == pytest.approx(896 * ((50 + 5 * 13) * 0.003 + (100 + 61) * 0.001))
+    nes = plan.estimate(LOADED, network, "attack", ("digits", "act", "0", "ltm_nes"))
+    assert nes == pytest.approx(896 * 32 * 100 * 0.001)
     vanilla = plan.estimate(LOADED, network, "train", ("digits", "vanilla", "0"))
     act = plan.estimate(LOADED, network, "train", ("digits", "act", "0"))
     assert vanilla == pytest.approx(901 * 30 * 5 * 0.003 + 6 * 0.896)

@@ -37,7 +37,7 @@ def test_registries_are_where_recipes_find_them(registry):
     assigned = re.compile(rf"^{registry}: dict", re.MULTILINE)
     (path,) = (path for path in sources("stages") if assigned.search(path.read_text()))
     module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-    assert len([name for name in code.read(ROOT, module) if name.startswith(f"{registry}[")]) > 4
+    assert len([name for name in code.read(ROOT, module) if name.startswith(f"{registry}[")]) > 1
 
 
 def test_what_a_job_runs_is_in_its_recipe(tiny):

@@ -39,6 +39,8 @@ def attacks_of(columns: list[str], known: list[str]) -> list[str]:
             found += STANDARD_ATTACKS
         elif metric == "ers_exact":
             found += [*STANDARD_ATTACKS, *EXACT]
+        elif metric in ("ers_strong", "ers_surviving"):
+            found += [*STANDARD_ATTACKS, *(f"{name}_strong" for name in STANDARD_ATTACKS)]
         else:
             found.append(MEASURED_BY.get(metric, metric))
     return [name for name in dict.fromkeys(found) if name in known]

@@ -143,7 +143,8 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     if stage == "evaluate":
         return tests * network.forward
     if stage == "attack":
-        return attacked(data) * loaded["attacks"][words[3]]["steps"] * network.both
+        block = parameters.attack(loaded, words[3], dataset)
+        return attacked(data) * sum(searched(one, network) for one in block.get("suite", {"": block}).values())
     if stage == "transfer":
         return kept(loaded, data, name) * pairs(loaded) * network.forward
     defense = parameters.defense(loaded, name, dataset)
@@ -173,6 +174,16 @@ def kept(loaded: parameters.Params, data: Mapping[str, Any], attack: str) -> int
 def pairs(loaded: parameters.Params) -> int:
     """Models that a transfer measures, times those that its images were made on."""
     return len(loaded["run"]["seeds"]) * len(loaded["run"]["defenses"]) ** 2
+
+
+def searched(tried: Mapping[str, Any], network: Network) -> float:
+    """Seconds of one search for one image: an attack block without a suite, or a member of one."""
+    from stages.core.search import BLACK_BOX
+    from stages.core.search.black_box import POPULATION
+
+    optimizer, steps, restarts = tried.get("optimizer", "sign"), tried["steps"], tried.get("restarts", 1)
+    passes = {"nes": steps * POPULATION, "apgd": steps + 1, "square": steps + 1}.get(optimizer, steps)
+    return restarts * passes * (network.forward if optimizer in BLACK_BOX else network.both)
 
 
 def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:

@@ -54,7 +54,8 @@ def table(loaded: params.Params, name: str) -> dict[str, list[Row]]:
     asked = {**run, "datasets": datasets, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
     printed = published.read()
     return {
-        dataset: table_rows(block, dataset, found, printed) for dataset, found in results.read_models(asked).items()
+        dataset: table_rows(block, dataset, found, printed)
+        for dataset, found in results.read_models(loaded, asked).items()
     }
 
 

@@ -7,15 +7,18 @@ from torch import Tensor
 from stages.core.search import black_box, gradient
 from stages.core.search.base import Search, Task, clean, uniform
 
-BLACK_BOX = ("nes", "square")  # they never ask for a gradient
-
-OPTIMIZERS: dict[str, Search] = {
+WHITE_BOX: dict[str, Search] = {
     "sign": gradient.sign,
     "momentum": gradient.momentum,
     "apgd": gradient.apgd,
+}
+
+BLACK_BOX: dict[str, Search] = {  # they never ask for a gradient
     "nes": black_box.nes,
     "square": black_box.square,
 }
+
+OPTIMIZERS = {**WHITE_BOX, **BLACK_BOX}
 
 STARTS: dict[str, Callable[[Task], Tensor]] = {
     "clean": clean,

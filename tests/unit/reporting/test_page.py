@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.core.scores import SUB_SCORES
-from stages.reporting import figures, outputs, page, published
+from stages.reporting import figures, outputs, page, published, results
 from stages.reporting.results import Model, estimated, lead
 from stages.reporting.rows import table_rows
 from stages.reporting.verdicts import tally
@@ -30,6 +30,16 @@ def model(ers, seed=0, spread=1.0, noise=0.5, **values):
     scores = dict.fromkeys(SUB_SCORES, 30.0) | {"tma": 0.9, "es_d": 1.0, "ers": ers, "recall_at_1": 90.0} | values
     draws = {name: value + noise * draw.standard_normal(2000) for name, value in scores.items()}
     return Model(scores | {"spread": spread, "collapsed": 0.0}, draws, {"es": {}}, HISTORY, 50, 50, seed)
+
+
+def test_doubts_are_listed_on_the_page_with_the_model_that_they_are_of():
+    found = model(20)._replace(doubts=("ltm: `x` beats the white box",))
+    (doubt,) = results.doubts({"digits": {"act": [found, model(20, 1)]}})
+    assert doubt == ("digits", "act", 0, "ltm: `x` beats the white box")
+    nothing = {"failed_checks": [], "collapsed": [], "figures": []}
+    for doubts, there in (([doubt], True), ([], False)):
+        text = outputs.html(LOADED, {"digits": {}}, [], doubts=doubts, **nothing)
+        assert ("digits act seed 0: ltm: <code>x</code> beats the white box" in text) == there
 
 
 def standing(models):

@@ -253,7 +253,7 @@ def test_what_has_no_meaning_is_named(tmp_path, name):
 )
 def test_what_is_wrong_in_a_paper_is_said_of_its_file(tmp_path, monkeypatch, file, text, expected):
     papers = tmp_path / "papers"
-    for name in ("hm", "ca_tride", "robrank"):
+    for name in OWN["papers"]:
         (papers / name).mkdir(parents=True)
         for part in ("blocks.yaml", "tables.yaml"):
             (papers / name / part).write_text((params.PAPERS / name / part).read_text())

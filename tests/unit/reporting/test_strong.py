@@ -1,0 +1,150 @@
+"""Strong values: of each query the worst of all that was tried, and nothing that does not belong to it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.core.directions import direction
+from stages.core.scores import ATTACK_OF, STANDARD_ATTACKS, SUB_SCORES, ers
+from stages.reporting import page, scoring, strong, tables
+from stages.runtime import params
+from workflow.commands import compute
+
+LOADED = params.load()
+IDS = np.arange(12) * 3
+BLOCKS = {
+    name: params.attack(LOADED, name, "digits") for name in ("ltm", "ltm_strong", "es", "es_strong", "ltm_square")
+}
+ES_METRICS = ("es_d", "es_r")
+
+
+def values(seed, *metrics):
+    """A table of made values of some metrics, as the attack stage writes them."""
+    draw = np.random.default_rng(seed)
+    table = pd.DataFrame({"image_id": IDS, "row": range(12), "target": -1})
+    for metric in metrics:
+        table[f"{metric}_before"] = 50.0
+        table[f"{metric}_after"] = draw.choice([0.0, 100.0], 12) if metric == "ltm" else draw.random(12)
+    return table.assign(objective_before=1.0, objective_after=0.5, largest_change=0.1, zero_gradients=0.0)
+
+
+def moved(*tables):
+    """Transferred values: (source, attack, table) one after another."""
+    parts = [table.assign(source=source, attack=attack) for source, attack, table in tables]
+    return pd.concat(parts, ignore_index=True)[["source", "attack", "image_id", "es_d_after", "es_r_after"]]
+
+
+@pytest.mark.parametrize("order", [list(range(12)), list(range(12))[::-1]])
+@pytest.mark.parametrize("transfer", [True, False])
+def test_no_query_is_stronger_than_under_any_attack(order, transfer):
+    suite, protocol = values(0, *ES_METRICS), values(1, *ES_METRICS).iloc[order].reset_index(drop=True)
+    sources = {"act": values(2, *ES_METRICS), "hm": values(3, *ES_METRICS)}
+    given = moved(*((source, "es", table) for source, table in sources.items())) if transfer else None
+    found = strong.combined(suite, protocol, given)
+    tried = [suite, protocol, *(sources.values() if transfer else ())]
+    for metric in ES_METRICS:
+        column = f"{metric}_after"
+        each = np.stack([table.set_index("image_id").loc[IDS, column] for table in tried])
+        assert (direction(metric) * (found[column].to_numpy() - each) >= 0).all()
+        assert all(value in each[:, query] for query, value in enumerate(found[column]))
+        assert (found[column] != suite[column]).any()
+    other = [name for name in suite if not name.endswith(("es_d_after", "es_r_after"))]
+    pd.testing.assert_frame_equal(found[other], suite[other])
+
+
+def test_queries_that_were_not_tried_elsewhere_keep_the_suites_value():
+    suite = values(0, *ES_METRICS)
+    part = moved(("act", "es", values(1, *ES_METRICS).iloc[:4].assign(es_r_after=np.nan)))
+    found = strong.combined(suite, None, part)
+    assert (found["es_r_after"] == suite["es_r_after"]).all()
+    assert (found["es_d_after"][4:] == suite["es_d_after"][4:]).all()
+    assert (found["es_d_after"][:4] >= suite["es_d_after"][:4]).all()
+    pd.testing.assert_frame_equal(strong.combined(suite, None, None), suite)
+
+
+def test_only_the_same_goal_and_budget_is_taken():
+    runs = {"es": values(0, *ES_METRICS), "es_strong": values(1, *ES_METRICS), "ltm": values(2, "ltm")}
+    transferred = moved(("act", "es", values(3, *ES_METRICS)), ("act", "ltm", values(4, *ES_METRICS)))
+    expected = strong.combined(runs["es_strong"], runs["es"], transferred[transferred["attack"] == "es"])
+    pd.testing.assert_frame_equal(strong.strongest("es_strong", BLOCKS, runs, transferred), expected)
+    assert strong.strongest("es", BLOCKS, runs, transferred) is runs["es"]
+    half = BLOCKS | {"es": BLOCKS["es"] | {"eps_scale": 0.5}}
+    alone = strong.combined(runs["es_strong"], None, None)
+    pd.testing.assert_frame_equal(strong.strongest("es_strong", half, runs, transferred), alone)
+    del runs["es"]
+    pd.testing.assert_frame_equal(strong.strongest("es_strong", BLOCKS, runs, None), alone)
+
+
+def with_members(suite, **members):
+    """A table of ltm_strong with made values of its members."""
+    table = values(9, "ltm").assign(ltm_after=suite)
+    for member in BLOCKS["ltm_strong"]["suite"]:
+        table[f"ltm_after@{member}"] = members.get(member, 100.0)
+        table[f"objective_after@{member}"], table[f"zero_gradients@{member}"] = 0.5, 0.0
+    return table
+
+
+def test_doubts_compare_all_that_was_tried_on_a_model():
+    protocol = values(0, "ltm").assign(ltm_after=100.0)
+    runs = {"ltm": protocol, "ltm_strong": with_members(0.0, fine=100.0, apgd=0.0, square=0.0)}
+    assert strong.doubts("hm", BLOCKS, runs, None) == []
+    runs["ltm_strong"] = with_members(0.0, fine=100.0, apgd=50.0, square=0.0)
+    (line,) = strong.doubts("hm", BLOCKS, runs, None)
+    assert line.startswith("ltm: ltm_strong@square beats the white box by 50.0 %")
+    assert line.endswith("the gradients are masked")
+    runs["ltm_strong"]["zero_gradients@apgd"] = 1.0
+    runs["ltm_strong"]["objective_after@apgd"] = 1.0
+    lines = strong.doubts("hm", BLOCKS, runs, None)
+    assert any(one.startswith("ltm_strong@apgd: 100.0 % of the queries have mostly zero gradients") for one in lines)
+    runs["ltm_strong"] = with_members(50.0, fine=100.0, apgd=50.0)
+    assert strong.doubts("hm", BLOCKS, runs, None) == []
+    given = pd.DataFrame({"source": "act", "attack": "ltm", "image_id": IDS, "ltm_after": 0.0})
+    (line,) = strong.doubts("hm", BLOCKS, runs, given)
+    assert "ltm: ltm from act beats the white box by 50.0 %" in line
+    assert strong.doubts("act", BLOCKS, runs, given) == []  # made on the model itself
+    black = {"ltm": protocol, "ltm_square": values(0, "ltm").assign(ltm_after=0.0)}
+    (line,) = strong.doubts("hm", BLOCKS, black, None)
+    assert "ltm_square beats the white box by 100.0 %" in line
+    assert "compute the table `strong`" in line
+    longer = black | {"ltm_square": black["ltm_square"].iloc[:5]}  # of other queries: not compared
+    assert strong.doubts("hm", BLOCKS, longer, None) == []
+
+
+def frame(seed, *suffixes):
+    draw = np.random.default_rng(seed)
+    names = [f"{name}{ties}" for name in SUB_SCORES for ties in ("", "_ties_half")]
+    names += [f"{name}:{attack}{suffix}" for suffix in suffixes for name, attack in ATTACK_OF.items()]
+    return pd.DataFrame({name: draw.random(30) for name in names})
+
+
+def test_ers_strong_is_ers_of_the_strong_sub_scores():
+    after, before = frame(0, "_strong"), frame(1)
+    means = scoring.column_means(after)
+    found = scoring.scored(means, scoring.column_means(before), 1.0, False)
+    assert found["ers_strong"] == ers({name: means[f"{name}:{ATTACK_OF[name]}_strong"] for name in SUB_SCORES})
+    assert found["ers_surviving"] == pytest.approx(100 * found["ers_strong"] / found["ers"])
+    draws = scoring.scored(scoring.column_draws(after, 3), scoring.column_draws(before, 3), 1.0, False)
+    assert draws["ers_surviving"] == pytest.approx(100 * draws["ers_strong"] / draws["ers"])
+    del means["gtt:gtt_strong"]
+    assert "ers_strong" not in scoring.scored(means, scoring.column_means(before), 1.0, False)
+
+
+def test_the_share_of_nothing_is_a_number():
+    worst = {"ca_plus": 0.0, "ca_minus": 100.0, "qa_plus": 0.0, "qa_minus": 100.0, "tma": 1.0, "es_d": 2.0}
+    after = dict.fromkeys(SUB_SCORES, 0.0) | worst
+    after |= {f"{name}_ties_half": after[name] for name in scoring.RANKED}
+    after |= {f"{name}:{ATTACK_OF[name]}_strong": value for name, value in after.items() if name in SUB_SCORES}
+    assert scoring.scored(after, after, 1.0, False)["ers_surviving"] == 0
+
+
+def test_the_table_needs_the_protocol_and_the_suites():
+    block = LOADED["tables"]["strong"]
+    needed = compute.attacks_of(block["columns"], list(LOADED["attacks"]))
+    assert set(needed) >= {*STANDARD_ATTACKS, *(f"{name}_strong" for name in STANDARD_ATTACKS)}
+    assert list(block["rows"]) == list(LOADED["tables"]["main"]["rows"])
+    wanted = compute.targets(LOADED, "strong")
+    assert "results/digits/ca_tride/0/ltm_strong.json" in wanted
+    assert len(wanted) == 7 * 19  # benign, nine attacks and nine suites of each defense
+    assert tables.column("ca_plus:ca_plus_strong").heading == "CA+ (strong)"
+    assert tables.group("ers_surviving") == "Scores"
+    assert (page.origin("ers_strong"), page.origin("ltm:ltm_strong")) == ("", "ltm_strong")
