@@ -127,14 +127,11 @@ def searches(embeddings: Tensor, sets: Sets = ONE_SET) -> Iterator[tuple[Tensor,
 def recall_at_1(embeddings: Tensor, labels: Tensor, sets: Sets = ONE_SET) -> Tensor:
     """Recall@1 of every query (Q,) of M embedded images (M, D) of classes ``labels`` (M,)."""
     asked, found = sets.of_queries(labels), sets.of_gallery(labels)
-    return torch.cat(
-        [
-            (
-                found[_filled(distances, sets.left_out(places, labels), torch.inf).argmin(dim=1)] == asked[places]
-            ).double()
-            for places, distances in searches(embeddings, sets)
-        ]
-    )
+    hits = []
+    for places, distances in searches(embeddings, sets):
+        nearest = _filled(distances, sets.left_out(places, labels), torch.inf).argmin(dim=1)
+        hits.append((found[nearest] == asked[places]).double())
+    return torch.cat(hits)
 
 
 def retrieval(embeddings: Tensor, labels: Tensor, sets: Sets = ONE_SET) -> tuple[dict[str, Tensor], float]:

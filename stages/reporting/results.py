@@ -31,7 +31,7 @@ class Model(NamedTuple):
     """One model's values.
 
     ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means; ``checks``
-    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many test images there are and
+    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many queries there are and
     ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign".
     """
 
@@ -146,7 +146,7 @@ def read_model(dataset: str, defense: str, seed: int, attacks: list[str]) -> Mod
     queries, checks, sources = read_queries(dataset, defense, seed, attacks)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
     values, draws = scores(report["metrics"], queries, dataset)
-    attacked = len(queries.after) if checks else len(queries.benign)
+    attacked = min(len(queries.after), len(queries.benign)) if checks else len(queries.benign)
     return Model(values, draws, checks, curves, len(queries.benign), attacked, seed, sources)
 
 

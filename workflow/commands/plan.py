@@ -25,6 +25,7 @@ from typing import Any
 
 from stages import STAGES
 from stages.runtime import params as parameters
+from stages.runtime import registries
 from stages.runtime.errors import UserError, choose
 from workflow.commands import compute
 
@@ -133,18 +134,32 @@ class Network:
         return min(times)
 
 
+def tests(data: Mapping[str, Any], perturbs: str = "") -> int:
+    """How many test images a dataset has, or how many of them an attack on a "query" or a "candidate" perturbs."""
+    expected = data["expected"]
+    if "test" in expected:
+        return int(expected["test"]["images"])
+    parts = {"query": ("query",), "candidate": ("gallery",)}.get(perturbs, ("query", "gallery"))
+    return sum(expected[part]["images"] for part in parts)
+
+
+def attacked(loaded: parameters.Params, dataset: str, attack: str) -> int:
+    """How many images an attack perturbs."""
+    data, family = loaded["datasets"][dataset], registries.attacks()[loaded["attacks"][attack]["attack"]]
+    images = tests(data, "candidate" if family == "candidate" else "query")
+    return images if data["attack_queries"] == "all" else min(images, data["attack_queries"])
+
+
 def estimate(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
     """Seconds of a job from the passes it makes."""
     if stage not in ("train", "evaluate", "attack"):
         return 0.0
     dataset, name, *_ = words
     data = loaded["datasets"][dataset]
-    tests = data["expected"]["test"]["images"]
     if stage == "evaluate":
-        return tests * network.forward
+        return tests(data) * network.forward
     if stage == "attack":
-        queries = tests if data["attack_queries"] == "all" else min(tests, data["attack_queries"])
-        return queries * loaded["attacks"][words[3]]["steps"] * network.both
+        return attacked(loaded, dataset, words[3]) * loaded["attacks"][words[3]]["steps"] * network.both
     defense = parameters.defense(loaded, name, dataset)
     if "model" in defense:
         return 0.0
@@ -152,7 +167,7 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     # The two images of a pair are mined on, some are perturbed in PGD steps, and three are trained on.
     steps = defense["options"].get("steps", 0) * PERTURBED.get(defense["method"], 3)
     perturbed = data["expected"]["train"]["images"] * profile["epochs"] * (2 + steps + 3)
-    return perturbed * network.both + tests * network.forward * profile["epochs"] / profile["evaluate_every"]
+    return perturbed * network.both + tests(data) * network.forward * profile["epochs"] / profile["evaluate_every"]
 
 
 def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
@@ -162,12 +177,12 @@ def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[s
     data = loaded["datasets"][words[0]]
     counts, channels = data["expected"], channels_of(words[0], data["reader"])
     if stage == "prepare":
-        return (counts["train"]["images"] + counts["test"]["images"]) * data["side"] ** 2 * channels
+        return (counts["train"]["images"] + tests(data)) * data["side"] ** 2 * channels
     if stage == "train":
         return network.weights * WEIGHTS
     if stage == "evaluate":
-        return counts["test"]["images"] * (data["training"]["embedding_dim"] * WEIGHTS + 48)
-    return counts["test"]["images"] * 100 + 6 * channels * data["crop"] ** 2 * WEIGHTS
+        return tests(data) * (data["training"]["embedding_dim"] * WEIGHTS + 48)
+    return tests(data) * 100 + 6 * channels * data["crop"] ** 2 * WEIGHTS
 
 
 def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
