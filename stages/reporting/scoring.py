@@ -56,7 +56,9 @@ def column_means(frame: pd.DataFrame) -> dict[str, Value]:
 def column_draws(frame: pd.DataFrame, seed: int) -> dict[str, Value]:
     """Means of each column over resampled rows, (R,); columns of one length are resampled jointly."""
     draws: dict[str, Value] = {}
-    for length, names in frame.columns.groupby(frame.count()).items() if len(frame) else ():
+    lengths = frame.count()
+    for length in dict.fromkeys(lengths.tolist()) if len(frame) else ():
+        names = lengths.index[lengths == length]
         means = resampled_means(frame[names].to_numpy(dtype=np.float64)[:length], seed=seed)
         draws |= {str(name): means[:, position] for position, name in enumerate(names)}
     return draws

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stages.runtime import artifacts, checksums, cli
 from stages.runtime import params as parameters

@@ -134,7 +134,7 @@ class Network:
         return min(times)
 
 
-def tests(data: Mapping[str, Any], perturbs: str = "") -> int:
+def images_tested(data: Mapping[str, Any], perturbs: str = "") -> int:
     """How many test images a dataset has, or how many of them an attack on a "query" or a "candidate" perturbs."""
     expected = data["expected"]
     if "test" in expected:
@@ -146,7 +146,7 @@ def tests(data: Mapping[str, Any], perturbs: str = "") -> int:
 def attacked(loaded: parameters.Params, dataset: str, attack: str) -> int:
     """How many images an attack perturbs."""
     data, family = loaded["datasets"][dataset], registries.attacks()[loaded["attacks"][attack]["attack"]]
-    images = tests(data, "candidate" if family == "candidate" else "query")
+    images = images_tested(data, "candidate" if family == "candidate" else "query")
     return images if data["attack_queries"] == "all" else min(images, data["attack_queries"])
 
 
@@ -157,7 +157,7 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     dataset, name, *_ = words
     data = loaded["datasets"][dataset]
     if stage == "evaluate":
-        return tests(data) * network.forward
+        return images_tested(data) * network.forward
     if stage == "attack":
         return attacked(loaded, dataset, words[3]) * loaded["attacks"][words[3]]["steps"] * network.both
     defense = parameters.defense(loaded, name, dataset)
@@ -167,7 +167,9 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     # The two images of a pair are mined on, some are perturbed in PGD steps, and three are trained on.
     steps = defense["options"].get("steps", 0) * PERTURBED.get(defense["method"], 3)
     perturbed = data["expected"]["train"]["images"] * profile["epochs"] * (2 + steps + 3)
-    return perturbed * network.both + tests(data) * network.forward * profile["epochs"] / profile["evaluate_every"]
+    return (
+        perturbed * network.both + images_tested(data) * network.forward * profile["epochs"] / profile["evaluate_every"]
+    )
 
 
 def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
@@ -177,12 +179,12 @@ def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[s
     data = loaded["datasets"][words[0]]
     counts, channels = data["expected"], channels_of(words[0], data["reader"])
     if stage == "prepare":
-        return (counts["train"]["images"] + tests(data)) * data["side"] ** 2 * channels
+        return (counts["train"]["images"] + images_tested(data)) * data["side"] ** 2 * channels
     if stage == "train":
         return network.weights * WEIGHTS
     if stage == "evaluate":
-        return tests(data) * (data["training"]["embedding_dim"] * WEIGHTS + 48)
-    return tests(data) * 100 + 6 * channels * data["crop"] ** 2 * WEIGHTS
+        return images_tested(data) * (data["training"]["embedding_dim"] * WEIGHTS + 48)
+    return images_tested(data) * 100 + 6 * channels * data["crop"] ** 2 * WEIGHTS
 
 
 def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
