@@ -27,7 +27,7 @@ TEMPERATURE = 0.05  # of smooth hinges, in units of the embedding distance (0 to
 
 class Ranking(NamedTuple):
     """What ranks of some points (B, D) are counted in: ``rows``, which of them are ``admitted`` for each point (None:
-    all), and how many that are, ``size``, one number or (B,)."""
+    all), and how many that are, ``size``, one number or float64 (B,)."""
 
     rows: Rows
     admitted: Admitted | None
@@ -83,7 +83,8 @@ class Gallery(NamedTuple):
             return Ranking(self.rows, None, len(self.labels))
         same_class = of_class(self.labels, self.source.labels[items])
         admitted = neither(both(same_class, of_class(self.cameras, self.source.cameras[items])))
-        return Ranking(self.rows, admitted, sum(admitted(rows).sum(dim=1) for rows in chunks(len(self.labels))))
+        counts = torch.stack([admitted(rows).sum(dim=1) for rows in chunks(len(self.labels))])
+        return Ranking(self.rows, admitted, counts.sum(dim=0).double())
 
     def others(self, items: Tensor) -> Admitted:
         """Admits what is in the ranking of each item (B,), its own entry excluded."""
