@@ -39,9 +39,10 @@ class Arrays(NamedTuple):
         def load(rows: Tensor) -> Tensor:
             images, first = [], 0
             for pixels in self.parts:
-                chosen = pixels[rows[(rows >= first) & (rows < first + len(pixels))] - first]
+                here = rows[(rows >= first) & (rows < first + len(pixels))] - first
                 scale = 255 if pixels.dtype == torch.uint8 else 1
-                images.append(chosen.permute(0, 3, 1, 2).float().div_(scale))
+                if len(here):  # joined with nothing, images lie differently in memory, and networks round otherwise
+                    images.append(pixels[here].permute(0, 3, 1, 2).float().div_(scale))
                 first += len(pixels)
             return torch.cat(images).to(device)
 
