@@ -16,6 +16,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     """
     data_block, block = dataset_block(params, dataset), attack_block(params, attack, dataset)
     threads.limit(data_block["training"]["threads"])
+    from stages.core.attacks import ATTACKS
     from stages.core.seeding import EXAMPLES
     from stages.data.splits import central_crop, load_split, validated
     from stages.models import attack_warnings, attacking, embeddings, frozen
@@ -26,14 +27,16 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     model, device, inputs = frozen.load(params, dataset, defense, seed)
     inputs |= validated(dataset)
     test = load_split(dataset, "test")
-    gallery = embeddings.gallery(folder, test.labels, f"python -m stages.evaluate {words}", inputs, device)
+    made_by, kind = f"python -m stages.evaluate {words}", ATTACKS[block["attack"]].perturbs
+    gallery = embeddings.gallery(folder, test.labels, made_by, inputs, device, sets=test.sets, perturbs=kind)
     inputs |= checksums.hashes(folder / "gallery.npy")
     cli.log.info("read model, gallery and %d test images of %s", len(test.labels), words)
 
     crop = data_block["crop"]
-    images = attacking.ImageSet(gallery, test.image_ids, lambda rows: central_crop(test, rows, crop).to(device))
+    items = test.perturbed(kind)
+    images = attacking.ImageSet(gallery, items.image_ids, lambda rows: central_crop(items, rows, crop).to(device))
     config = attacking.AttackConfig.of(block, data_block["eps"], seed)
-    queries = attacking.Queries.of(test.image_ids, data_block["attack_queries"], block.get("keep", EXAMPLES))
+    queries = attacking.Queries.of(items.image_ids, data_block["attack_queries"], block.get("keep", EXAMPLES))
     state = folder / f"{attack}.resume.pt"
     run = resume.identity("attack", block=block, inputs=inputs, dataset=data_block, seed=seed)
     done = attacking.Attacked.restored(state, run)
@@ -43,7 +46,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
         for _ in attacking.attack_batches(config, model, images, shown, queries.examples, done):
             keep(done._asdict)
 
-    table = done.table(test.image_ids, queries.rows)
+    table = done.table(items.image_ids, queries.rows)
     outputs = attacking.write(folder, attack, table, done.pictures, {"eps": config.eps, "inputs": inputs})
     state.unlink(missing_ok=True)
     for line in attack_warnings.of_block(attack, block, table):

@@ -1,24 +1,24 @@
 """The benchmark as a Python call: a model and two arrays in, a table out; no files and no params.yaml."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from stages.core.attacks import ATTACKS
-from stages.core.attacks.base import Gallery
 from stages.core.defenses.own import own as width
 from stages.core.models import Embedder, OwnModel
 from stages.core.scores import STANDARD_ATTACKS
 from stages.core.stats import percentile_interval
 from stages.core.training import TrainingError
 from stages.models import attacking, evaluation
+from stages.models.arrays import Given, checked
 from stages.models.inference import embed_split
 from stages.reporting.results import doubtful
 from stages.reporting.scoring import Queries, metric_name, scores
@@ -38,11 +38,17 @@ def benchmark(
     attack_queries: int | str = "all",
     image_ids: ArrayLike | None = None,
     dataset: str = "benchmark",
+    gallery_images: ArrayLike | Tensor | None = None,
+    gallery_labels: ArrayLike | Tensor | None = None,
+    gallery_ids: ArrayLike | None = None,
+    cameras: ArrayLike | Tensor | None = None,
+    gallery_cameras: ArrayLike | Tensor | None = None,
 ) -> pd.DataFrame:
     """Benign retrieval metrics, sub-scores and ERS of a model, as the pipeline measures them.
 
-    Every image is a query among all others. ``model`` maps images (B, C, H, W) in [0, 1] to embeddings (B, D) of any
-    length, pixel normalization inside; it is put into evaluation mode meanwhile, and computes where its weights are.
+    Every image is a query among all others, or with ``gallery_images`` in that gallery. ``model`` maps images
+    (B, C, H, W) in [0, 1] to embeddings (B, D) of any length, pixel normalization inside; it is put into evaluation
+    mode meanwhile, and computes where its weights are.
 
     Args:
         model: the network.
@@ -57,6 +63,11 @@ def benchmark(
         attack_queries: "all", or how many images are attacked, drawn by their ids.
         image_ids: (N,) different whole numbers, which name the images in draws; 0 to N - 1 by default.
         dataset: names the resamples of the bootstrap; models of one name are resampled jointly.
+        gallery_images: the gallery (G, ...) where it is a set of its own, as ``images``; those are the queries then.
+        gallery_labels: (G,). Every query's class must be there; other classes are distractors.
+        gallery_ids: (G,), as ``image_ids``, and different from those; the next numbers by default.
+        cameras: (N,) whole numbers. With them a query's ranking leaves out gallery images of its class and camera.
+        gallery_cameras: (G,).
 
     Returns:
         One row per metric, by its key in scores.csv: ``value``, and ``low`` and ``high`` of the 95 % bootstrap interval
@@ -72,23 +83,23 @@ def benchmark(
     for name, number in {"eps": eps, "alpha": eps if alpha is None else alpha}.items():
         if not 0 < number <= 1:
             raise ValueError(f"{name}: {number} is not above 0 and at most 1; pixels are in [0, 1]")
-    pixels = checked_pixels(images)
-    classes = checked_integers("labels", labels, len(pixels), least=2)
-    ids = range(len(pixels)) if image_ids is None else image_ids
-    names = checked_integers("image_ids", ids, len(pixels), least=len(pixels))
+    queries = Given(images, labels, image_ids, cameras)
+    test = checked(queries, Given(gallery_images, gallery_labels, gallery_ids, gallery_cameras))
     config = attacking.AttackConfig("", eps, 3 / 8 * eps if alpha is None else alpha, steps, seed)
     with frozen(model) as (embed, device):
-        load = loader(pixels, device)
+        load = test.loader(device)
         try:
             width(embed, load(torch.arange(2)))
         except TrainingError as error:
             raise ValueError(f"model: {error}") from None
-        embeddings = embed_split(embed, load, len(classes))
-        per_query, benign = evaluation.benign(embeddings, classes)
-        gallery = Gallery.of(embeddings.to(device), torch.from_numpy(classes).to(device))
-        test = attacking.ImageSet(gallery, names, load)
+        embeddings = embed_split(embed, load, len(test.labels))
+        per_query, benign = evaluation.benign(embeddings, test.labels, test.sets)
+        seen = {kind: test.perturbed(kind, embeddings, device) for kind in ("query", "candidate")}
         tables = {
-            name: attack(config._replace(attack=name), embed, test, attack_queries, attack_batch) for name in attacks
+            name: attack(
+                config._replace(attack=name), embed, seen[ATTACKS[name].perturbs], attack_queries, attack_batch
+            )
+            for name in attacks
         }
     return estimates(benign, per_query, tables, dataset)
 
@@ -146,46 +157,3 @@ def frozen(model: nn.Module) -> Iterator[tuple[nn.Module, torch.device]]:
             module.training = training
         for parameter, gradient in wanted.items():
             parameter.requires_grad_(gradient)
-
-
-def checked_pixels(images: ArrayLike | Tensor) -> Tensor:
-    """Images as a tensor (N, H, W, C) on the CPU, uint8 or float in [0, 1].
-
-    Raises:
-        ValueError: they have another shape, type or range.
-    """
-    pixels = torch.as_tensor(images).detach().cpu()
-    shape = tuple(pixels.shape)
-    if pixels.ndim != 4 or len(pixels) < 2 or (shape[1] not in (1, 3) and shape[3] not in (1, 3)):
-        raise ValueError(f"images: of shape {shape}; give two or more of (N, C, H, W) or (N, H, W, C), C 1 or 3")
-    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-        raise ValueError(f"images: of type {pixels.dtype}; give uint8, or float in [0, 1]")
-    if pixels.is_floating_point() and not bool(((pixels >= 0) & (pixels <= 1)).all()):
-        raise ValueError("images: floats outside [0, 1]; divide by 255, and leave normalization to the model")
-    return pixels.permute(0, 2, 3, 1) if shape[1] in (1, 3) else pixels
-
-
-def checked_integers(name: str, given: ArrayLike | Tensor, count: int, *, least: int) -> NDArray[np.int64]:
-    """Whole numbers (N,), one for each of ``count`` images, at least so many of them different.
-
-    Raises:
-        ValueError: they are not; ``name`` is what the argument is called.
-    """
-    found = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
-    if found.shape != (count,) or found.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name}: {found.dtype} of shape {found.shape}; give a whole number for each of {count} images"
-        )
-    if len(np.unique(found)) < least:
-        raise ValueError(f"{name}: {len(np.unique(found))} different ones; give {least} or more")
-    return found.astype(np.int64)
-
-
-def loader(pixels: Tensor, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """A function of rows that gives images (B, C, H, W), float32 in [0, 1], on a device."""
-    scale = 255 if pixels.dtype == torch.uint8 else 1
-
-    def load(rows: Tensor) -> Tensor:
-        return pixels[rows].permute(0, 3, 1, 2).float().div_(scale).to(device)
-
-    return load

@@ -27,8 +27,8 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     if not embeddings.isfinite().all():
         path = next(iter(inputs))
         raise UserError(f"{path}: gives embeddings that are not finite numbers; use a wider float type or scale")
-    per_query, values = evaluation.benign(embeddings, test.labels)
-    per_query.insert(0, "image_id", test.image_ids)
+    per_query, values = evaluation.benign(embeddings, test.labels, test.sets)
+    per_query.insert(0, "image_id", test.perturbed("query").image_ids)
     return evaluation.write(artifacts.result_dir(dataset, defense, seed), per_query, values, embeddings, inputs)
 
 

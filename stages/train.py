@@ -41,6 +41,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
         learn.labels,
         lambda rows: central_crop(test, rows, crop).to(place),
         test.labels,
+        test.sets,
     )
     run = resume.identity("train", block=block, data=inputs, dataset=data_block, seed=seed)
     kept = training.Resume(folder / "resume.pt", run, params["resume"]["minutes"])

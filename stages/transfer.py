@@ -4,6 +4,7 @@ from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
 from stages.runtime.params import Params
+from stages.runtime.params import attack as attack_block
 from stages.runtime.params import dataset as dataset_block
 
 
@@ -12,15 +13,23 @@ def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
 
     One row for each seed, defense that the images were made on, defense that they are measured on, and kept query.
     """
-    block = dataset_block(params, dataset)
+    block, chosen = dataset_block(params, dataset), attack_block(params, attack, dataset)["attack"]
     threads.limit(block["training"]["threads"])
+    from stages.core.attacks import ATTACKS
     from stages.data.splits import central_crop, load_split, validated
     from stages.models import transferring
 
-    data, split = validated(dataset), load_split(dataset, "test")
+    data, split, kind = validated(dataset), load_split(dataset, "test"), ATTACKS[chosen].perturbs
+    items = split.perturbed(kind)
     cli.log.info("read %d test images of %s", len(split.labels), dataset)
     test = transferring.SplitView(
-        dataset, split.image_ids, split.labels, lambda rows: central_crop(split, rows, block["crop"]), data
+        dataset,
+        kind,
+        split.labels,
+        split.sets,
+        items.image_ids,
+        lambda rows: central_crop(items, rows, block["crop"]),
+        data,
     )
     inputs, parts = dict(data), []
     for seed in params["run"]["seeds"]:

@@ -20,7 +20,8 @@ def visualize(params: Params, dataset: str) -> list[Path]:
 
     run, wanted, crop = params["run"], params["visualize"], dataset_block(params, dataset)["crop"]
     seed, test = run["seeds"][0], load_split(dataset, "test")
-    album = Album(test.labels, drawn_order(test.image_ids), lambda rows: central_crop(test, rows, crop))
+    order = drawn_order(test.perturbed("query").image_ids)
+    album = Album(test.labels, order, lambda rows: central_crop(test, rows, crop), test.sets)
     for defense in run["defenses"]:
         words, folder = f"{dataset} {defense} {seed}", artifacts.result_dir(dataset, defense, seed)
         attacks = [name for name in wanted["attacks"] if name in run["attacks"] and (folder / f"{name}.json").exists()]

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.core.sets import ONE_SET, Sets
+
 NMI_SEED, NMI_STARTS = 123, 10  # the reference's seed, and how many others tell how much the seed decides
 QUERIES = 256  # at a time, where every item is a query: bounds memory whatever the size of the test set
 
@@ -18,13 +20,11 @@ def relevant_ranks(
 ) -> tuple[Tensor, Tensor]:
     """0-based ranks (Q, R) of each query's relevant items in ascending order, infinite behind the last; counts (Q,).
 
-    Items at the same distance rank in the order of the gallery. The excluded item is not relevant and ranks last.
+    Items at the same distance rank in the order of the gallery. Excluded items are not relevant and rank last.
     """
     queries = len(distances)
     keys = _keys(distances, exclude)
-    relevant = gallery_labels == query_labels[:, None]
-    if exclude is not None:
-        relevant.scatter_(1, exclude[:, None], False)
+    relevant = _filled(gallery_labels == query_labels[:, None], exclude, False)
     row, column = relevant.nonzero(as_tuple=True)
     counts = torch.bincount(row, minlength=queries)
     most = int(counts.max()) if queries else 0
@@ -42,19 +42,25 @@ def relevant_ranks(
 
 
 def _keys(distances: Tensor, exclude: Tensor | None) -> Tensor:
-    """Float64 (Q, N) that order like the distances (Q, N), ties by item and the excluded item last; no two are alike.
+    """Float64 (Q, N) that order like the distances (Q, N), ties by item and excluded items last; no two are alike.
 
     The last bits of a number carry its item: 2^20 items leave 32 bits behind the point, more than float32 has.
     """
-    keys = distances.double() + 0.0  # a copy, without negative zeros
-    if exclude is not None:
-        keys.scatter_(1, exclude[:, None], torch.finfo(torch.float64).max)
+    # The sum is a copy, without negative zeros.
+    keys = _filled(distances.double() + 0.0, exclude, torch.finfo(torch.float64).max)
     items = keys.shape[1]
     spare = max(1, (items - 1).bit_length())
     bits = keys.view(torch.int64)
     bits.bitwise_right_shift_(spare).bitwise_left_shift_(spare)
     bits.bitwise_or_(torch.arange(items, device=keys.device))
     return keys
+
+
+def _filled(values: Tensor, exclude: Tensor | None, number: float) -> Tensor:
+    """``values`` (Q, N) with ``number`` written in place of what is excluded: an item (Q,), or a mask (Q, N)."""
+    if exclude is None:
+        return values
+    return values.scatter_(1, exclude[:, None], number) if exclude.ndim == 1 else values.masked_fill_(exclude, number)
 
 
 def _recall(ranks: Tensor, k: int) -> Tensor:
@@ -77,7 +83,7 @@ def recall_at_k(
         query_labels: (Q,).
         gallery_labels: (N,).
         k: depth, at least 1.
-        exclude: (Q,), the gallery index left out for each query (itself), or None.
+        exclude: (Q,), the gallery index left out for each query (itself), a mask (Q, N) of all that is, or None.
     """
     return _recall(relevant_ranks(distances, query_labels, gallery_labels, exclude)[0], k)
 
@@ -107,34 +113,37 @@ def mean_average_precision_at_r(
     return _precision_sum(ranks, depth) / depth.clamp(min=1)
 
 
-def among_themselves(embeddings: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every row of embeddings (N, D) as a query against all, some at a time: rows (n,) and float64 distances (n, N)."""
+def searches(embeddings: Tensor, sets: Sets = ONE_SET) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some queries at a time of M embedded images (M, D): their places (n,) among the queries, and the float64
+    distances (n, N) to the gallery."""
     points = embeddings.double()  # in float32 the matrix-product form would lose small distances
-    squares = points.square().sum(dim=1)
-    for rows in torch.arange(len(points), device=points.device).split(QUERIES):
-        square = torch.addmm(squares, points[rows], points.T, alpha=-2).add_(squares[rows, None])
-        yield rows, square.clamp_(min=0).sqrt_()
+    queries, gallery = sets.of_queries(points), sets.of_gallery(points)
+    own, squares = (part.square().sum(dim=1) for part in (queries, gallery))
+    for places in torch.arange(len(queries), device=points.device).split(QUERIES):
+        square = torch.addmm(squares, queries[places], gallery.T, alpha=-2).add_(own[places, None])
+        yield places, square.clamp_(min=0).sqrt_()
 
 
-def recall_at_1(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Recall@1 of every row of embeddings (N, D) among the others, (N,)."""
-    return torch.cat(
-        [
-            (labels[distances.scatter_(1, rows[:, None], torch.inf).argmin(dim=1)] == labels[rows]).double()
-            for rows, distances in among_themselves(embeddings)
-        ]
-    )
+def recall_at_1(embeddings: Tensor, labels: Tensor, sets: Sets = ONE_SET) -> Tensor:
+    """Recall@1 of every query (Q,) of M embedded images (M, D) of classes ``labels`` (M,)."""
+    asked, found = sets.of_queries(labels), sets.of_gallery(labels)
+    hits = []
+    for places, distances in searches(embeddings, sets):
+        nearest = _filled(distances, sets.left_out(places, labels), torch.inf).argmin(dim=1)
+        hits.append((found[nearest] == asked[places]).double())
+    return torch.cat(hits)
 
 
-def retrieval(embeddings: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], float]:
-    """All benign ranking metrics of every row of embeddings (N, D) among the others, (N,) each, and their mean pairwise
-    distance, over all pairs of different rows, in [0, 2].
+def retrieval(embeddings: Tensor, labels: Tensor, sets: Sets = ONE_SET) -> tuple[dict[str, Tensor], float]:
+    """All benign ranking metrics of every query, (Q,) each, of M embedded images (M, D) of classes ``labels`` (M,), and
+    the mean distance over all pairs of different images, queries and gallery together, in [0, 2].
     """
+    asked, found = sets.of_queries(labels), sets.of_gallery(labels)
     parts: list[dict[str, Tensor]] = []
-    total, count = 0.0, len(labels)
-    for rows, distances in among_themselves(embeddings):
+    total, count = 0.0, len(found)
+    for places, distances in searches(embeddings, sets):
         total += distances.sum().item()
-        ranks, counts = relevant_ranks(distances, labels[rows], labels, rows)
+        ranks, counts = relevant_ranks(distances, asked[places], found, sets.left_out(places, labels))
         parts.append(
             {
                 "recall_at_1": _recall(ranks, 1),
@@ -144,12 +153,13 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], fl
                 "map_at_10": _precision_sum(ranks, torch.full_like(counts, 10)) / 10,
             }
         )
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, total / (count * (count - 1))
+    spread = total / (count * (count - 1)) if sets.queries is None else mean_pairwise_distance(embeddings)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, spread
 
 
 def mean_pairwise_distance(embeddings: Tensor) -> float:
     """Mean distance over all pairs of different rows of embeddings (N, D) of unit norm, in [0, 2]."""
-    total, count = sum(distances.sum().item() for _, distances in among_themselves(embeddings)), len(embeddings)
+    total, count = sum(distances.sum().item() for _, distances in searches(embeddings)), len(embeddings)
     return total / (count * (count - 1))
 
 
@@ -180,10 +190,26 @@ def nmi_deviation(embeddings: Tensor, labels: Tensor) -> float:
     return (max(found) - min(found)) / 2
 
 
-def chance_recall(labels: Tensor) -> float:
-    """R@1 of a random ranking: mean over queries of (items of its class - 1) / (N - 1)."""
-    _, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    return ((counts[inverse] - 1).double() / (len(labels) - 1)).mean().item()
+def with_queries(labels: Tensor, sets: Sets = ONE_SET) -> Tensor:
+    """Which of M test images, of classes ``labels`` (M,), are of a class that has a query, (M,): all with one set.
+
+    The others are distractors: relevant to no query, and of no class as far as clusters are compared with classes.
+    """
+    return torch.isin(labels, sets.of_queries(labels))
+
+
+def chance_recall(labels: Tensor, sets: Sets = ONE_SET) -> float:
+    """R@1 of a random ranking: the mean over queries of (relevant items) / (items in the query's ranking).
+
+    With one set of N images, of classes ``labels``, that is (items of its class - 1) / (N - 1).
+    """
+    asked, found = sets.of_queries(labels), sets.of_gallery(labels)
+    shares = []
+    for places in torch.arange(len(asked)).split(QUERIES):
+        counted = _filled(torch.ones(len(places), len(found), dtype=torch.bool), sets.left_out(places, labels), False)
+        relevant = counted & (found == asked[places, None])
+        shares.append(relevant.sum(dim=1).double() / counted.sum(dim=1))
+    return torch.cat(shares).mean().item()
 
 
 def collapse(recall_at_1: float, chance: float, spread: float) -> str:

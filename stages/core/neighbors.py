@@ -50,6 +50,11 @@ def anything_but(items: Tensor) -> Admitted:
     return lambda rows: torch.arange(rows.start, rows.stop, device=items.device) != items[:, None]
 
 
+def anything(device: torch.device) -> Admitted:
+    """Admits every gallery row for every point."""
+    return lambda rows: torch.ones(1, 1, dtype=torch.bool, device=device)
+
+
 def of_class(labels: Tensor, wanted: Tensor) -> Admitted:
     """Admits the gallery rows, labelled ``labels`` (N,), of each point's class ``wanted`` (B,)."""
     return lambda rows: labels[rows] == wanted[:, None]
@@ -118,8 +123,13 @@ class Sums(NamedTuple):
     slope: Tensor
 
 
-def sums(points: Tensor, gallery: Rows, limit: Tensor, *, beyond: bool, slope: bool) -> Sums:
-    """``Sums`` over gallery items nearer to each point (B, D) than ``limit`` (B,), or with ``beyond`` farther."""
+def sums(
+    points: Tensor, gallery: Rows, limit: Tensor, *, beyond: bool, slope: bool, admitted: Admitted | None = None
+) -> Sums:
+    """``Sums`` over admitted gallery items nearer to each point (B, D) than ``limit`` (B,), or with ``beyond`` farther.
+
+    ``admitted`` None stands for all.
+    """
     wide, bound = points.detach().double(), limit.detach().double().square()[:, None]
     number, total, weight = (wide.new_zeros(len(wide)) for _ in range(3))
     pull = torch.zeros_like(wide)
@@ -128,6 +138,8 @@ def sums(points: Tensor, gallery: Rows, limit: Tensor, *, beyond: bool, slope: b
         # As factors 0 and 1, which are many times as fast as a mask.
         inside = torch.empty_like(square)
         torch.gt(square, bound + TIE, out=inside) if beyond else torch.lt(square, bound - TIE, out=inside)
+        if admitted is not None:
+            inside *= admitted(rows)
         number += inside.sum(dim=1)
         distance = square.sqrt_()
         total += (distance * inside).sum(dim=1)
@@ -144,10 +156,19 @@ def summed_distances(points: Tensor, found: Sums) -> Tensor:
     return linear + (found.total - linear).detach()
 
 
-def soft_hinges(points: Tensor, gallery: Rows, limit: Tensor, *, sign: int, temperature: float) -> Tensor:
+def soft_hinges(
+    points: Tensor,
+    gallery: Rows,
+    limit: Tensor,
+    *,
+    sign: int,
+    temperature: float,
+    admitted: Admitted | None = None,
+) -> Tensor:
     """sum_x T softplus(sign * (limit - d(p, x)) / T) over the gallery, float64 (B,): hinges with rounded corners.
 
-    Points (B, D) and limits (B,) both carry gradient. No item weighs 0, however far it is on its hinge's flat side.
+    Points (B, D) and limits (B,) both carry gradient. No item weighs 0, however far it is on its hinge's flat side,
+    but those that ``admitted`` leaves out; None stands for all.
     """
     wide, bound = points.detach().double(), limit.detach().double()[:, None]
     total, inside, weight = (wide.new_zeros(len(wide)) for _ in range(3))
@@ -155,8 +176,13 @@ def soft_hinges(points: Tensor, gallery: Rows, limit: Tensor, *, sign: int, temp
     for rows, square in squared(wide, gallery):
         distance = square.sqrt_()
         gap = (bound - distance).mul_(sign / temperature)
-        total += F.softplus(gap, threshold=40).sum(dim=1)  # beyond, softplus and the identity are the same float64
+        height = F.softplus(gap, threshold=40)  # beyond, softplus and the identity are the same float64
         share = gap.sigmoid_()
+        if admitted is not None:
+            counted = admitted(rows)
+            height *= counted
+            share *= counted
+        total += height.sum(dim=1)
         inside += share.sum(dim=1)
         share.div_(distance)
         weight += share.sum(dim=1)

@@ -26,7 +26,8 @@ class Item(NamedTuple):
     """One original image: its id in the dataset, class id, class name, path for people, how to open it.
 
     Class ids only order the classes; ``prepare`` numbers the classes that it keeps from 0. ``file`` is None where the
-    image is no file of its own. ``split`` is "train" or "test" where the publisher's lists or a user's folders say so.
+    image is no file of its own. ``split`` is "train", "test", "query" or "gallery" where the publisher's lists or a
+    user's folders say so. ``camera`` is the number of the camera that took the image, None where it is not known.
     """
 
     image_id: int
@@ -36,6 +37,7 @@ class Item(NamedTuple):
     open: Callable[[], Image.Image]
     file: Path | None = None
     split: str = ""
+    camera: int | None = None
 
 
 def open_image(path: Path) -> Image.Image:

@@ -9,15 +9,20 @@ import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.expectations.row_conditions import Column
 
+from stages.data.selection import LISTS
+
 
 def suite(columns: list[str], block: dict[str, Any], rows: int) -> list[Any]:
     """What a dataset of ``rows`` images must satisfy; ``block`` is its block in params.yaml.
 
-    Where the publisher's lists split the images, both splits hold every class, so that classes are not disjoint.
+    Where the publisher's lists split the images, both splits hold every class, so that classes are not disjoint. Where
+    queries and gallery are two sets, they share classes, and training has others.
     """
-    expected, disjoint = block["expected"], "by" not in block["split"]
-    splits = {name: expected[name] for name in ("train", "test")}
-    classes = (sum if disjoint else max)(split["classes"] for split in splits.values())
+    expected, by = block["expected"], block["split"].get("by")
+    splits = {name: expected[name] for name in LISTS[by or "lists"]}
+    separate, disjoint = by == "query_gallery", by is None
+    counts = [split["classes"] for name, split in splits.items() if name != "query"]
+    classes = max(counts) if by == "lists" else sum(counts)
     fewest, most = expected["images_per_class"]
     unique_share = 1 - expected["duplicates_across_splits"] / rows
     expectations = [
@@ -27,6 +32,7 @@ def suite(columns: list[str], block: dict[str, Any], rows: int) -> list[Any]:
         gxe.ExpectColumnValuesToBeBetween(column="label", min_value=0, max_value=classes - 1),
         gxe.ExpectColumnValuesToBeBetween(column="images_of_class", min_value=fewest, max_value=most),
         *([gxe.ExpectColumnValuesToBeBetween(column="splits_of_class", max_value=1)] if disjoint else []),
+        *(of_queries(expected.get("shared_classes", 0)) if separate else []),
         gxe.ExpectColumnValuesToBeBetween(column="splits_of_image", max_value=1, mostly=unique_share),
         gxe.ExpectColumnValuesToBeBetween(column="pixel_range", min_value=1),
         gxe.ExpectColumnValuesToBeBetween(column="width", min_value=1),
@@ -43,6 +49,14 @@ def suite(columns: list[str], block: dict[str, Any], rows: int) -> list[Any]:
             gxe.ExpectColumnUniqueValueCountToBeBetween(column="label", min_value=count, max_value=count, **here),
         ]
     return expectations
+
+
+def of_queries(shared: int) -> list[Any]:
+    """What queries and gallery as two sets must satisfy; ``shared`` is how many of their classes train, too."""
+    return [
+        gxe.ExpectColumnValuesToBeBetween(column="relevant_in_gallery", min_value=1),
+        gxe.ExpectColumnValuesToBeBetween(column="shared_classes", min_value=shared, max_value=shared),
+    ]
 
 
 def run(table: pd.DataFrame, suite: list[Any], name: str, docs: Path) -> list[dict[str, Any]]:

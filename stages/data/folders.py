@@ -16,8 +16,10 @@ SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), ""),
     **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("query", "queries"), "query"),
+    "gallery": "gallery",
 }
-ORDER = ("train", "", "test")  # classes in this order, as `split` counts them
+ORDER = ("train", "", "test", "query", "gallery")  # classes in this order, as `split` counts them
 
 
 class Node(NamedTuple):
@@ -40,14 +42,16 @@ def folder(raw: Path) -> list[Item]:
     """A folder per class with images inside: ``<class name>/<image>``. Classes and images in name order.
 
     Folders around the class folders, as archives often have them, do not matter. ``train/<class>/`` and
-    ``test/<class>/`` with different classes are read too, training classes first.
+    ``test/<class>/`` with different classes are read too, training classes first; and ``train/<class>/``,
+    ``query/<class>/`` and ``gallery/<class>/``, where a class is what has one name.
 
     Raises:
         UserError: there are no images in class folders, a class is in two splits, or a name is one no text can hold.
     """
     root = _unwrapped(_tree(raw))
     classes = list(_classes(root, raw))
-    files = [(label, one, path) for label, one in enumerate(classes) for path in one.images]
+    numbers = {name: label for label, name in enumerate(dict.fromkeys(one.name for one in classes))}
+    files = [(numbers[one.name], one, path) for one in classes for path in one.images]
     for _, _, path in files:
         if not is_text(path.relative_to(raw).as_posix()):
             raise UserError(f"{path.relative_to(raw)}: the name is not valid UTF-8; rename it")
@@ -109,13 +113,14 @@ def _classes(root: Node, raw: Path) -> Iterator[Class]:
 
 
 def _of_splits(root: Node, raw: Path) -> Iterator[Class]:
-    """Classes of ``train/<class>/``, ``val/<class>/`` and ``test/<class>/``, which must differ."""
+    """Classes of ``train/<class>/``, ``val/<class>/`` and ``test/<class>/``, which must differ, or of three lists."""
+    separate = _has_queries(root, raw)
     found: dict[str, Node] = {}
     again: list[tuple[Node, Node]] = []
     classes: list[Class] = []
     for split in root.folders:
         for node in (one for one in _unwrapped(split).folders if one.images):
-            if node.path.name in found:
+            if node.path.name in found and not separate:
                 again.append((found[node.path.name], node))
             found.setdefault(node.path.name, node)
             classes.append(Class(SPLITS[split.path.name.lower()], node.path.name, node.images))
@@ -131,3 +136,20 @@ def _of_splits(root: Node, raw: Path) -> Iterator[Class]:
         deep = next(path for path, _, _ in originals.walk(raw) if path.parent.parent.parent == root.path)
         raise UserError(f"{deep.relative_to(raw)}: class folders lie deeper than train/class/; move them up")
     yield from sorted(classes, key=lambda one: (ORDER.index(one.part), one.name))
+
+
+def _has_queries(root: Node, raw: Path) -> bool:
+    """Whether the splits are ``train/``, ``query/`` and ``gallery/``.
+
+    Raises:
+        UserError: there is one of the latter two, and not exactly these three.
+    """
+    parts = {SPLITS[split.path.name.lower()]: split.path.relative_to(raw) for split in root.folders}
+    if not parts.keys() & {"query", "gallery"}:
+        return False
+    if absent := [name for name in ("train", "query", "gallery") if name not in parts]:
+        here = next(path for part, path in parts.items() if part in ("query", "gallery"))
+        raise UserError(f"{here}: there are no images in {absent[0]}/<class>/ beside it; put them there")
+    if others := [path for part, path in parts.items() if part not in ("train", "query", "gallery")]:
+        raise UserError(f"{others[0]}: a split beside query and gallery, which are the test images; move it elsewhere")
+    return True

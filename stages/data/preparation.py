@@ -107,6 +107,7 @@ def store(images_path: Path, shape: tuple[int, ...], items: list[Item], label: s
                     "width": width,
                     "height": height,
                     "sha256": hashlib.sha256(stored).hexdigest(),
+                    **({} if item.camera is None else {"camera": item.camera}),
                 }
             )
     if several:

@@ -13,6 +13,7 @@ from PIL import Image
 from stages.data.annotations import Item, Tree, inside, listed, require_class, table
 from stages.data.cars import cars
 from stages.data.folders import folder
+from stages.data.galleries import in_shop, market
 from stages.data.idx import idx
 from stages.runtime.errors import UserError
 
@@ -84,4 +85,6 @@ READERS: dict[str, Reader] = {
     "cars": cars,
     "sop": sop,
     "idx": idx,
+    "in_shop": in_shop,
+    "market": market,
 }

@@ -1,4 +1,4 @@
-"""Which images of a dataset take part, their labels, and whether they train or test: the `split` of its block."""
+"""Which images of a dataset take part, their labels, and what they are for: the `split` of its block."""
 
 from collections import Counter
 from itertools import groupby
@@ -8,6 +8,8 @@ from typing import Any
 from stages.data.annotations import Item
 from stages.runtime.errors import UserError
 from stages.runtime.params import FILE
+
+LISTS = {"lists": ("train", "test"), "query_gallery": ("train", "query", "gallery")}  # by the `by` of a block's split
 
 
 def chosen(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[Item, int, str]]:
@@ -22,19 +24,30 @@ def chosen(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[Ite
 
 
 def by_lists(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[Item, int, str]]:
-    """The publisher's own training and test lists, each in its own order; labels by class id.
+    """The publisher's own lists, each in its own order: training and test images, or training, query and gallery
+    images; labels by class id.
 
     ``images_per_class`` keeps the first so many images of each class in each list.
 
     Raises:
-        UserError: the reader knows no such lists.
+        UserError: the reader knows no such lists, or others.
     """
-    if not all(item.split for item in items):
-        raise UserError(f"{FILE}: {key}: by lists, but these files have no train and test lists; give train and test")
+    parts, found = LISTS[split["by"]], {item.split for item in items}
+    if not all(found):
+        told = "no train and test lists" if split["by"] == "lists" else "no train, query and gallery lists"
+        raise UserError(f"{FILE}: {key}: by {split['by']}, but these files have {told}; give train and test")
+    if not found <= set(parts):
+        fitting = next(name for name, names in LISTS.items() if found <= set(names))
+        raise UserError(
+            f"{FILE}: {key}: by {split['by']}, but these files have {' and '.join(sorted(found - {'train'}))} lists; "
+            f"write {{by: {fitting}}}"
+        )
+    if absent := [part for part in parts if part not in found]:
+        raise UserError(f"{FILE}: {key}: by {split['by']}, but the {absent[0]} list is empty; put its images there")
     labels = {class_id: label for label, class_id in enumerate(sorted({item.class_id for item in items}))}
     most = split.get("images_per_class", len(items))
     rows: list[tuple[Item, int, str]] = []
-    for part in ("train", "test"):
+    for part in parts:
         seen = dict.fromkeys(labels, 0)
         for item in items:
             if item.split == part and seen[item.class_id] < most:

@@ -10,21 +10,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.core.sets import ONE_SET, Sets
 from stages.runtime import artifacts, checksums
 from stages.runtime.arrays import read_array
 from stages.runtime.errors import UserError, reason
 
 COLUMNS = ("image_id", "label", "class_name", "split", "source_path", "width", "height", "sha256")
 NUMBERS = ("image_id", "label", "width", "height")
+CAMERA = "camera"  # a column of whole numbers, only where the reader knows which camera took an image
+TEST = ("test", "query", "gallery")  # what is no training image
 
 
 class Split(NamedTuple):
-    """The rows of one split: ``pixels`` uint8 (N, H, W, C) of the whole dataset, ``rows`` into it, labels, ids."""
+    """The rows of one split: ``pixels`` uint8 (N, H, W, C) of the whole dataset, ``rows`` into it, labels, ids.
+
+    ``sets`` says which of the test images search, and which are searched.
+    """
 
     pixels: NDArray[np.uint8]
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     image_ids: NDArray[np.int64]
+    sets: Sets = ONE_SET
+
+    def perturbed(self, kind: str) -> "Split":
+        """The test images that an attack on a "query" or a "candidate" perturbs: with one set all of them."""
+        chosen = self.sets.queries if kind == "query" else self.sets.gallery
+        if chosen is None:
+            return self
+        return Split(self.pixels, *(part[chosen.numpy()] for part in self[1:4]))
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8]:
@@ -56,11 +70,12 @@ def read_manifest(path: Path) -> pd.DataFrame:
         signed = checksums.is_signed(manifest)
     except Exception as error:  # pyarrow raises its own family of errors
         raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy(path)}") from None
-    for column in COLUMNS:
+    numbers = (*NUMBERS, CAMERA)
+    for column in (*COLUMNS, *(name for name in kinds if name == CAMERA)):
         if column not in kinds or list(manifest.columns).count(column) > 1:
             raise UserError(f"{path}: no column {column!r}; delete it and {remedy(path)}")
-        if (kinds[column] in "iu") != (column in NUMBERS):
-            kind = "whole numbers" if column in NUMBERS else "texts"
+        if (kinds[column] in "iu") != (column in numbers):
+            kind = "whole numbers" if column in numbers else "texts"
             raise UserError(f"{path}: column {column!r} does not hold {kind}; delete it and {remedy(path)}")
     if not signed:
         raise UserError(f"{path}: damaged (not the rows that were written); delete it and {remedy(path)}")
@@ -93,20 +108,38 @@ def validated(dataset: str) -> dict[str, str]:
 
 
 def load_split(dataset: str, split: str) -> Split:
-    """Load the ``train`` or ``test`` split, in manifest order (by label, then id)."""
+    """Load the ``train`` or ``test`` split, in manifest order; queries and gallery as two sets are the test split."""
     images, manifest_path = data_files(dataset)
     pixels, manifest = read_pixels(images), read_manifest(manifest_path)
     if len(pixels) != len(manifest):
         raise UserError(f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images)}")
-    rows = np.flatnonzero(manifest["split"].to_numpy() == split)
-    chosen = manifest.iloc[rows]
-    return Split(pixels, rows, chosen["label"].to_numpy(dtype=np.int64), chosen["image_id"].to_numpy(dtype=np.int64))
+    chosen = of_split(manifest, split)
+    return Split(
+        pixels,
+        chosen.index.to_numpy(dtype=np.int64),
+        chosen["label"].to_numpy(dtype=np.int64),
+        chosen["image_id"].to_numpy(dtype=np.int64),
+        sets_of(chosen),
+    )
+
+
+def of_split(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of the ``train`` or ``test`` split; queries and gallery belong to the latter."""
+    return manifest[manifest["split"].isin(TEST if split == "test" else (split,))]
+
+
+def sets_of(chosen: pd.DataFrame) -> Sets:
+    """What the images of some rows of a manifest are for: queries and gallery where its splits say so."""
+    if "query" not in set(chosen["split"]):
+        return ONE_SET
+    queries, gallery = (torch.from_numpy(np.flatnonzero(chosen["split"] == part)) for part in ("query", "gallery"))
+    known = CAMERA in chosen
+    return Sets(queries, gallery, torch.from_numpy(chosen[CAMERA].to_numpy(dtype=np.int64)) if known else None)
 
 
 def class_names(dataset: str, split: str) -> list[str]:
     """The name of each image's class in a split, in manifest order."""
-    manifest = read_manifest(data_files(dataset)[1])
-    return manifest[manifest["split"] == split]["class_name"].tolist()
+    return list(of_split(read_manifest(data_files(dataset)[1]), split)["class_name"])
 
 
 def to_tensor(stored: NDArray[np.uint8]) -> Tensor:

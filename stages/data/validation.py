@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.data.splits import COLUMNS, data_files, read_manifest, read_pixels, remedy
+from stages.data.splits import CAMERA, COLUMNS, TEST, data_files, read_manifest, read_pixels, remedy
 from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 
+ORDER = ("train", "test", "query", "gallery")
 SHOWN = 5  # offending rows named in the error line
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def validate(block: Params, dataset: str) -> list[Path]:
     if len(pixels) != len(manifest):
         raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images_path)}")
     log.info("read %d images and manifest rows of %s", len(manifest), dataset)
-    table = facts(manifest, pixels, disjoint="by" not in block["split"])
+    table = facts(manifest, pixels, by=block["split"].get("by"))
     results = checked(table, block, dataset)
     failed = sorted((result for result in results if not result["success"]), key=lambda one: not one["image_ids"])
     output = artifacts.data_dir(dataset) / "validation.json"
@@ -51,27 +52,65 @@ def checked(table: pd.DataFrame, block: Params, dataset: str) -> list[dict[str, 
     from stages.data import expectations  # after the files have been read, since it takes seconds
 
     docs = artifacts.LOGS / "validation" / dataset
-    suite = expectations.suite(list(COLUMNS), block, len(table))
-    if "by" in block["split"]:
-        log.info("split by lists: both splits hold the same classes, so that they are disjoint is not expected")
+    columns = [*COLUMNS, *(name for name in table if name == CAMERA)]
+    suite = expectations.suite(columns, block, len(table))
+    if told := not_expected(table, block["split"].get("by")):
+        log.info(told)
     results = expectations.run(table, suite, dataset, docs)
     log.info("Data Docs: %s", docs / "index.html")
     return results
 
 
-def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8], *, disjoint: bool) -> pd.DataFrame:
-    """The manifest with what expectations need beside it, one row per image; ``disjoint`` where splits share no class.
+def not_expected(table: pd.DataFrame, by: str | None) -> str:
+    """What is not expected of a split by lists, for the log; "" where classes are split."""
+    if by == "lists":
+        return "split by lists: both splits hold the same classes, so that they are disjoint is not expected"
+    if by is None:
+        return ""
+    distractors = table.loc[table["split"].eq("gallery") & table["images_of_class"].isna(), "label"]
+    same = " from another camera" if CAMERA in table else ""
+    return (
+        f"queries and gallery are two sets: each query needs an image of its class{same} in the gallery; "
+        f"images_per_class is of training classes, and of queries and gallery together; {len(distractors)} images of "
+        f"{distractors.nunique()} classes without a query are distractors, of which none or any number is right"
+    )
+
+
+def facts(manifest: pd.DataFrame, pixels: NDArray[np.uint8], *, by: str | None) -> pd.DataFrame:
+    """The manifest with what expectations need beside it, one row per image; ``by`` names the lists that split it.
 
     ``pixel_range`` is max - min of the stored image, ``stored_sha256`` the hash of its pixels, ``images_of_class`` the
-    size of its class (within its split unless ``disjoint``), ``splits_of_class`` and ``splits_of_image`` the number of
-    splits in which its class and its very pixels occur.
+    size of its class (within its list where lists split; queries and gallery count as one), ``splits_of_class`` and
+    ``splits_of_image`` the number of splits in which its class and its very pixels occur.
     """
     table = manifest.copy()
-    table["images_of_class"] = table.groupby("label" if disjoint else ["label", "split"])["label"].transform("size")
+    lists = table["split"].where(~table["split"].isin(TEST), "test")
+    table["images_of_class"] = table.groupby("label" if by is None else ["label", lists])["label"].transform("size")
     table["pixel_range"] = [int(image.max()) - int(image.min()) for image in pixels]
     table["stored_sha256"] = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
     table["splits_of_class"] = table.groupby("label")["split"].transform("nunique")
     table["splits_of_image"] = table.groupby("stored_sha256")["split"].transform("nunique")
+    return with_queries(table) if by == "query_gallery" else table
+
+
+def with_queries(table: pd.DataFrame) -> pd.DataFrame:
+    """``facts`` with those of queries and gallery as two sets, missing where they are not asked for.
+
+    ``relevant_in_gallery`` is how many images a query can find: gallery images of its class, from another camera where
+    cameras are known. ``shared_classes`` is how many classes of the test images train, too. ``images_of_class`` is
+    taken from distractors, gallery images of classes that have no query.
+    """
+    asked, searched = table["split"] == "query", table["split"] == "gallery"
+    kinds = ["label", *(name for name in table if name == CAMERA)]
+    of_class, of_kind = (table[searched].value_counts(part) for part in (["label"], kinds))
+    relevant = table.join(of_class.rename("all_of_class"), on=["label"])["all_of_class"].fillna(0)
+    if CAMERA in table:
+        relevant -= table.join(of_kind.rename("of_camera"), on=kinds)["of_camera"].fillna(0)
+    table["relevant_in_gallery"] = relevant.where(asked)
+    tested = set(table.loc[asked | searched, "label"])
+    table["shared_classes"] = len(tested & set(table.loc[table["split"] == "train", "label"]))
+    queried = table["label"].isin(table.loc[asked, "label"])
+    table["images_of_class"] = table["images_of_class"].where(~searched | queried)
     return table
 
 
@@ -84,7 +123,8 @@ def describe(failed: dict[str, Any], table: pd.DataFrame) -> str:
     kind, column = failed["expectation"], arguments.get("column")
     where = f"{split} has" if split != "all" else "there are"
     if kind == "expect_table_row_count_to_equal":
-        key = f"expected.{split}.images" if split != "all" else "the sum of expected.train.images and .test.images"
+        parts = [f"{'expected' * (name == 'train')}.{name}.images" for name in ORDER if name in set(table["split"])]
+        key = f"expected.{split}.images" if split != "all" else f"the sum of {' and '.join(parts)}"
         return f"{where} {observed} images, not {arguments['value']} ({key})"
     if kind == "expect_column_unique_value_count_to_be_between":
         return f"{where} {observed} classes, not {arguments['min_value']} (expected.{split}.classes)"
@@ -98,7 +138,15 @@ def describe(failed: dict[str, Any], table: pd.DataFrame) -> str:
         allowed = round((1 - arguments.get("mostly", 1)) * len(table))
         found = int((table[column] > 1).sum())
         key = "expected.duplicates_across_splits"
-        return f"{found} images occur in both splits, not {allowed} ({key}){named(failed, table)}"
+        where = "both splits" if table["split"].nunique() < 3 else "more than one split"
+        return f"{found} images occur in {where}, not {allowed} ({key}){named(failed, table)}"
+    if column == "relevant_in_gallery":
+        camera = " from another camera" if CAMERA in table else ""
+        many = len(failed["image_ids"])
+        return f"{many} queries have no image of their class{camera} in the gallery{named(failed, table)}"
+    if column == "shared_classes":
+        found, allowed = int(table[column].iloc[0]), int(arguments["min_value"])
+        return f"{found} classes of queries or gallery train, too, not {allowed} (expected.shared_classes)"
     settings = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()))
     seen = f", found {observed}" if observed is not None else ""
     return f"{kind}({settings}) fails on split {split}{seen}{named(failed, table)}"

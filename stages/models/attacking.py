@@ -50,7 +50,7 @@ class AttackConfig(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """What is attacked: gallery rows in order, and which of them have their perturbed images kept."""
+    """What is attacked: rows of the perturbed set in order, and which of them have their perturbed images kept."""
 
     rows: list[int]
     examples: set[int]
@@ -83,14 +83,14 @@ class Attacked(NamedTuple):
         return cls(kept["columns"], kept["pictures"])
 
     def table(self, image_ids: NDArray[np.int64], rows: list[int]) -> pd.DataFrame:
-        """One row per query: its id, gallery row, target, and values before and after the attack."""
+        """One row per perturbed image: its id, its row in its set, target, and values before and after the attack."""
         values = {name: torch.cat([part[name] for part in self.columns]).numpy() for name in self.columns[0]}
         return pd.DataFrame({"image_id": image_ids[rows], "row": rows} | values)
 
 
 class ImageSet(NamedTuple):
-    """``gallery`` holds the clean embeddings, ``ids`` (N,) names the images, and ``load(rows)`` gives some of them,
-    (B, C, H, W) in [0, 1], on the gallery's device."""
+    """The images that are perturbed: ``gallery`` holds what the attack sees, ``ids`` (N,) names the images, and
+    ``load(rows)`` gives some of them, (B, C, H, W) in [0, 1], on the gallery's device."""
 
     gallery: Gallery
     ids: NDArray[np.int64]
@@ -105,7 +105,7 @@ def attack_batches(
     examples: set[int],
     done: Attacked,
 ) -> Iterator[None]:
-    """Attack gallery rows batch by batch; each batch's results are in ``done`` when it yields."""
+    """Attack rows of the perturbed set batch by batch; each batch's results are in ``done`` when it yields."""
     for rows in batches:
         columns, perturbed = attack_batch(config, embed, images, rows)
         done.columns.append(columns)
@@ -117,7 +117,7 @@ def attack_batches(
 def attack_batch(
     config: AttackConfig, embed: Callable[[Tensor], Tensor], images: ImageSet, rows: Tensor
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Per-query values (B,) of some gallery rows before and after, and their perturbed images; both on the CPU.
+    """Values (B,) of some rows of the perturbed set before and after, and their perturbed images; both on the CPU.
 
     A suite adds columns of each member, such as ``ltm_after@apgd``, so that its members can be compared.
     """

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.core.attacks.base import Gallery
+from stages.core.sets import Sets
 from stages.runtime import artifacts, checksums
 from stages.runtime.arrays import read_array
 from stages.runtime.errors import UserError
@@ -26,9 +27,18 @@ def read_gallery(path: Path, count: int, made_by: str) -> torch.Tensor:
 
 
 def gallery(
-    folder: Path, labels: NDArray[np.int64], made_by: str, inputs: Mapping[str, str], device: torch.device
+    folder: Path,
+    labels: NDArray[np.int64],
+    made_by: str,
+    inputs: Mapping[str, str],
+    device: torch.device,
+    *,
+    sets: Sets,
+    perturbs: str,
 ) -> Gallery:
-    """A model's clean embeddings as attacks search them, on a device; ``labels`` (N,) are those of the test split.
+    """A model's clean embeddings on a device, as an attack sees them that ``perturbs`` a "query" or a "candidate".
+
+    ``labels`` (N,) and ``sets`` are those of the test split.
 
     Raises:
         UserError: they are missing, damaged, or were made of other ``inputs`` (SHA-256 by path).
@@ -37,7 +47,7 @@ def gallery(
     checksums.check_inputs(benign, folder / "benign.json", made_by, inputs)
     checksums.check_beside(benign, folder / "benign.json", made_by, "gallery.npy")
     embeddings = read_gallery(folder / "gallery.npy", len(labels), made_by)
-    return Gallery.of(embeddings.to(device), torch.from_numpy(labels).to(device))
+    return Gallery.of_sets(embeddings.to(device), torch.from_numpy(labels).to(device), sets, perturbs)
 
 
 def read_examples(folder: Path, attack: str, made_by: str) -> tuple[torch.Tensor, float]:

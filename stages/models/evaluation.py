@@ -9,22 +9,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.core import metrics
+from stages.core.sets import ONE_SET, Sets
 from stages.runtime import artifacts, checksums
 
 
-def benign(embeddings: Tensor, labels: NDArray[np.int64]) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Metrics of each of the embeddings (N, D) as a query among the others (N rows), and the values of all together.
+def benign(
+    embeddings: Tensor, labels: NDArray[np.int64], sets: Sets = ONE_SET
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Metrics of each query (Q rows) of the test images' embeddings (N, D), and the values of all together.
 
-    In percent; ``spread`` is the mean pairwise distance, in [0, 2].
+    In percent; ``spread`` is the mean pairwise distance of the test images, in [0, 2]. NMI is of all test images but
+    distractors, which have no class.
     """
     classes = torch.from_numpy(labels)
-    found, spread = metrics.retrieval(embeddings, classes)
+    found, spread = metrics.retrieval(embeddings, classes, sets)
     per_query = pd.DataFrame({name: 100 * value.numpy() for name, value in found.items()})
     values = {str(name): float(per_query[name].mean()) for name in per_query}
-    values["nmi"] = 100 * metrics.nmi(embeddings, classes, seed=metrics.NMI_SEED)
-    values["nmi_deviation"] = 100 * metrics.nmi_deviation(embeddings, classes)
+    known = metrics.with_queries(classes, sets)
+    values["nmi"] = 100 * metrics.nmi(embeddings[known], classes[known], seed=metrics.NMI_SEED)
+    values["nmi_deviation"] = 100 * metrics.nmi_deviation(embeddings[known], classes[known])
     values["spread"] = spread
-    values["chance"] = 100 * metrics.chance_recall(classes)
+    values["chance"] = 100 * metrics.chance_recall(classes, sets)
     return per_query, values
 
 

@@ -17,6 +17,7 @@ from stages.core.defenses.own import own as width
 from stages.core.metrics import chance_recall, collapse, mean_pairwise_distance, recall_at_1
 from stages.core.mining import MINERS
 from stages.core.models import Embedder, OwnModel
+from stages.core.sets import ONE_SET, Sets
 from stages.core.training import EpochRow, Load, TrainConfig, TrainingError, TrainState, train
 from stages.models import checkpoints, own_models, weights
 from stages.models.inference import embed_split
@@ -69,12 +70,13 @@ def config(block: Params, eps: float, seed: int) -> TrainConfig:
 
 class Data(NamedTuple):
     """``load`` gives batches of the training images, of classes ``labels``; ``test_images(rows)`` loads test images
-    (B, C, H, W) to the device, ``test_labels`` (N,) are theirs."""
+    (B, C, H, W) to the device, ``test_labels`` (N,) are theirs, ``test_sets`` says which are queries."""
 
     load: Load
     labels: NDArray[np.integer]
     test_images: Callable[[Tensor], Tensor]
     test_labels: NDArray[np.int64]
+    test_sets: Sets = ONE_SET
 
 
 class Resume(NamedTuple):
@@ -126,10 +128,10 @@ def measure(computing: nn.Module, data: Data, words: str, *, last: bool) -> floa
     """R@1 on the test split in percent; after the last epoch a collapsed model is warned of."""
     embeddings = embed_split(computing, data.test_images, len(data.test_labels))
     labels = torch.from_numpy(data.test_labels)
-    recall = 100 * recall_at_1(embeddings, labels).mean().item()
+    recall = 100 * recall_at_1(embeddings, labels, data.test_sets).mean().item()
     if not last:
         return recall
-    if why := collapse(recall, 100 * chance_recall(labels), mean_pairwise_distance(embeddings)):
+    if why := collapse(recall, 100 * chance_recall(labels, data.test_sets), mean_pairwise_distance(embeddings)):
         log.warning("%s has collapsed: %s", words, why)
     return recall
 

@@ -14,6 +14,7 @@ from stages.core.attacking import measured
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import Attack, AttackBatch
 from stages.core.seeding import drawn_order
+from stages.core.sets import Sets
 from stages.models import embeddings, frozen
 from stages.models.attacking import ImageSet, metrics_of, targets_of
 from stages.runtime import artifacts, checksums
@@ -27,12 +28,17 @@ BOTH = ("before", "after")
 
 
 class SplitView(NamedTuple):
-    """The test split of a dataset: ids and labels (N,), ``view(rows)``, images (B, C, H, W) on the CPU, and SHA-256 by
-    path of the prepared data."""
+    """The test split of a dataset as an attack sees it that ``perturbs`` a "query" or a "candidate".
+
+    ``labels`` (N,) and ``sets`` are those of all test images; ``ids`` (P,) and ``view(rows)``, images (B, C, H, W) on
+    the CPU, those of the perturbed set; ``inputs`` is SHA-256 by path of the prepared data.
+    """
 
     dataset: str
-    ids: NDArray[np.int64]
+    perturbs: str
     labels: NDArray[np.int64]
+    sets: Sets
+    ids: NDArray[np.int64]
     view: Callable[[Tensor], Tensor]
     inputs: dict[str, str]
 
@@ -88,7 +94,15 @@ class Target(NamedTuple):
         model, device, inputs = frozen.load(params, test.dataset, defense, seed)
         inputs |= test.inputs
         folder, made_by = artifacts.result_dir(test.dataset, defense, seed), f"{test.dataset} {defense} {seed}"
-        gallery = embeddings.gallery(folder, test.labels, f"python -m stages.evaluate {made_by}", inputs, device)
+        gallery = embeddings.gallery(
+            folder,
+            test.labels,
+            f"python -m stages.evaluate {made_by}",
+            inputs,
+            device,
+            sets=test.sets,
+            perturbs=test.perturbs,
+        )
         images = ImageSet(gallery, test.ids, lambda rows: test.view(rows).to(device))
         return cls(model, images, inputs | checksums.hashes(folder / "gallery.npy"))
 
@@ -134,9 +148,10 @@ def measure(attack: Attack, target: Target, kept: Kept, size: int) -> pd.DataFra
 
 
 def rows(kept: Kept, values: pd.DataFrame, **words: object) -> pd.DataFrame:
-    """Values of kept queries as rows of the result: ``words``, then image_id and gallery row, then the values."""
+    """Values of kept queries as rows of the result: ``words``, image_id, gallery row, target or targets, values."""
     about = pd.DataFrame(words, index=kept.table.index)
-    return pd.concat([about, kept.table[["image_id", "row"]], values], axis=1)
+    known = ["image_id", "row", *(name for name in kept.table if str(name).startswith("target"))]
+    return pd.concat([about, kept.table[known], values], axis=1)
 
 
 def means(table: pd.DataFrame) -> dict[str, Any]:

@@ -26,9 +26,9 @@ Labels = Mapping[str, str]
 
 
 def _bar(cell: Estimate) -> list[list[float]]:
-    """Lengths of an interval's two arms, as matplotlib wants them."""
+    """Lengths of an interval's two arms, as matplotlib wants them; 0 where rounding puts the mean outside."""
     low, high = cell.interval or (cell.mean, cell.mean)
-    return [[cell.mean - low], [high - cell.mean]]
+    return [[max(0.0, cell.mean - low)], [max(0.0, high - cell.mean)]]
 
 
 def _nothing(figure: Figure, what: str) -> None:

@@ -1,6 +1,6 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Model(NamedTuple):
     """One model's values.
 
     ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means; ``checks``
-    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many test images there are and
+    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many queries there are and
     ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign"; ``doubts`` the signs that
     attacks were too weak.
     """
@@ -68,7 +68,7 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     return {
         dataset: {
             defense: [
-                read_model(dataset, defense, seed, blocks[dataset])
+                read_model(dataset, defense, seed, blocks[dataset], run["transfer"])
                 for seed in run["seeds"]
                 if (artifacts.result_dir(dataset, defense, seed) / "benign.json").exists()
             ]
@@ -111,11 +111,11 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
 
 
 def read_queries(
-    dataset: str, defense: str, seed: int, attacks: strong.Blocks
+    dataset: str, defense: str, seed: int, attacks: strong.Blocks, transferred: pd.DataFrame | None
 ) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source], list[str]]:
     """Per-query values of one model, the self-checks of each attack that ran, where its values come from, and doubts.
 
-    Of a suite they are the worst of its members, of the protocol's attack and of transferred images.
+    Of a suite they are the worst of its members, of the protocol's attack and of ``transferred`` images.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
@@ -136,7 +136,7 @@ def read_queries(
         reports[attack], runs[attack] = report, read_table(folder / f"{attack}.parquet", command)
         job = f"attack/{dataset}-{defense}-{seed}-{attack}"
         sources[attack] = source(folder / f"{attack}.json", report, job)
-    transferred, before, after = read_transferred(folder, words), {}, {}
+    before, after = {}, {}
     for attack, report in reports.items():
         table = strong.strongest(attack, attacks, runs, transferred)
         for metric in report["metrics"]:
@@ -147,14 +147,22 @@ def read_queries(
     return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks, sources, doubts
 
 
-def read_transferred(folder: Path, words: str) -> pd.DataFrame | None:
-    """What images that were made on other models measured on this one; None where that was not tried.
+def read_transferred(dataset: str, defense: str, seed: int, attacks: Iterable[str]) -> pd.DataFrame | None:
+    """What images that were made on other models of the seed measured on this one; None where nothing was transferred.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: a file is damaged.
     """
-    path = folder / "transfer.parquet"
-    return read_table(path, f"python -m stages.transfer {words}") if path.exists() else None
+    parts = []
+    for attack in attacks:
+        path, values = artifacts.transfer_files(dataset, attack)
+        if path.exists():
+            command = f"python -m stages.transfer {dataset} {attack}"
+            checksums.check_beside(checksums.load(path, command), path, command, values.name)
+            table = read_table(values, command).assign(attack=attack)
+            here = (table["defense"] == defense) & (table["seed"] == seed) & (table["source"] != defense)
+            parts.append(table[here])
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
@@ -162,7 +170,7 @@ def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
     return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
 
 
-def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks) -> Model:
+def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks, transfers: Iterable[str] = ()) -> Model:
     """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
 
     ``attacks`` are the blocks for the dataset.
@@ -175,10 +183,11 @@ def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks) ->
     curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
     path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
     report = checksums.load(path, f"python -m stages.evaluate {words}", "metrics")
-    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks)
+    transferred = read_transferred(dataset, defense, seed, transfers)
+    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks, transferred)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
     values, draws = scores(report["metrics"], queries, dataset)
-    attacked = len(queries.after) if checks else len(queries.benign)
+    attacked = min(len(queries.after), len(queries.benign)) if checks else len(queries.benign)
     return Model(values, draws, checks, curves, len(queries.benign), attacked, seed, sources, doubts)
 
 

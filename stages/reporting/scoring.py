@@ -21,7 +21,11 @@ STRONG = {name: f"{name}:{attack}_strong" for name, attack in ATTACK_OF.items()}
 
 
 class Queries(NamedTuple):
-    """Per-query values by metric: benign ones of all queries, and those of the attacked queries before and after."""
+    """Per-query values by metric: benign ones of all queries, and those of the attacked images before and after.
+
+    Where queries and gallery are two sets, candidate attacks have a row for each gallery image and query attacks one
+    for each query; what the shorter of them lacks is missing.
+    """
 
     benign: pd.DataFrame
     before: pd.DataFrame
@@ -58,11 +62,14 @@ def column_means(frame: pd.DataFrame) -> dict[str, Value]:
 
 
 def column_draws(frame: pd.DataFrame, seed: int) -> dict[str, Value]:
-    """Means of each column over resampled rows, (R,)."""
-    if frame.empty:
-        return {}
-    means = resampled_means(frame.to_numpy(dtype=np.float64), seed=seed)
-    return {str(name): means[:, position] for position, name in enumerate(frame)}
+    """Means of each column over resampled rows, (R,); columns of one length are resampled jointly."""
+    draws: dict[str, Value] = {}
+    lengths = frame.count()
+    for length in dict.fromkeys(lengths.tolist()) if len(frame) else ():
+        names = lengths.index[lengths == length]
+        means = resampled_means(frame[names].to_numpy(dtype=np.float64)[:length], seed=seed)
+        draws |= {str(name): means[:, position] for position, name in enumerate(names)}
+    return draws
 
 
 def scored(after: dict[str, Value], before: dict[str, Value], spread: float, collapsed: bool) -> dict[str, Value]:

@@ -42,10 +42,11 @@ def combined(suite: pd.DataFrame, protocol: pd.DataFrame | None, transferred: pd
     """A suite's table in which each metric of each query is the worst that any of the three found.
 
     So no query is stronger than under the protocol's attack. ``transferred`` has one row per source, attack and query;
-    only those of this goal are to be given. Queries that a table leaves out keep the suite's value.
+    only those of this goal are to be given. Queries that a table leaves out, or that it aims at another target, keep
+    the suite's value: a target that ranks low by itself is no success.
     """
     others = [protocol] if protocol is not None else []
-    others += [table for _, _, table in by_source(transferred)]
+    others += [same_targets(table, suite) for _, _, table in by_source(transferred)]
     worst = suite.copy()
     for metric in metrics_of(suite):
         column = f"{metric}_after"
@@ -57,10 +58,17 @@ def combined(suite: pd.DataFrame, protocol: pd.DataFrame | None, transferred: pd
     return worst
 
 
+def same_targets(table: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``table`` whose images have the same target or targets in ``reference``."""
+    targets = [name for name in reference if str(name).startswith("target")]
+    known = pd.MultiIndex.from_frame(reference[["image_id", *targets]])
+    return table[pd.MultiIndex.from_frame(table[["image_id", *targets]]).isin(known)]
+
+
 def by_source(transferred: pd.DataFrame | None) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Source, attack and values of transferred images, apart for each of the two."""
     for (source, attack), table in transferred.groupby(["source", "attack"]) if transferred is not None else ():
-        yield str(source), str(attack), table
+        yield str(source), str(attack), table.dropna(axis="columns", how="all")
 
 
 def of_goal(name: str, blocks: Blocks, transferred: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -99,8 +107,8 @@ def doubts(defense: str, blocks: Blocks, tables: Tables, transferred: pd.DataFra
         tried = [run for name in same for run in runs(name, blocks[name], columns_of(tables[name]))]
         moved = [
             Run(f"{attack} from {source}", 0, PROTOCOL, values_of(table.set_index("image_id").loc[ids]))
-            for source, attack, table in by_source(of_goal(names[0], blocks, transferred))
-            if source != defense and set(ids) <= set(table["image_id"])
+            for source, attack, all_rows in by_source(of_goal(names[0], blocks, transferred))
+            if source != defense and set(ids) <= set((table := same_targets(all_rows, tables[names[0]]))["image_id"])
         ]
         found += compared(blocks[names[0]]["attack"], tried, moved)
     return found

@@ -114,8 +114,21 @@ def _check_dataset(key: str, block: Mapping[str, Any]) -> None:
     _known(f"{key}.reader", block["reader"], registries.readers())
     _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
     _check_weights(f"{key}.training.weights", block["training"])
+    _check_expected(key, block)
     if block["crop"] > block["side"]:
         raise ParameterError(f"{key}.crop", f"{block['crop']} is larger than side; lower it")
+
+
+def _check_expected(key: str, block: Mapping[str, Any]) -> None:
+    """What is expected is of the lists that the split makes."""
+    separate, expected = block["split"].get("by") == "query_gallery", block["expected"]
+    missing = [name for name in (("query", "gallery") if separate else ("test",)) if name not in expected]
+    if missing:
+        raise ParameterError(f"{key}.expected", f"key {missing[0]!r} is missing; add it")
+    strange = [name for name in (("test",) if separate else ("query", "gallery", "shared_classes")) if name in expected]
+    if strange:
+        cure = "remove it" if separate else "remove it, or write `split: {by: query_gallery}`"
+        raise ParameterError(f"{key}.expected.{strange[0]}", f"not what this split makes; {cure}")
 
 
 def _check_defense(key: str, block: Mapping[str, Any], datasets: list[str]) -> None:

@@ -36,7 +36,8 @@ def test_the_same_values_as_the_pipeline(tiny, monkeypatch):
     block, run = loaded["datasets"]["digits"], loaded["run"]
     for name in run["attacks"]:
         attack.attack(loaded, "digits", "ca_tride", 0, name)
-    there = read_model("digits", "ca_tride", 0, run["attacks"])
+    blocks = {name: params.attack(loaded, name, "digits") for name in run["attacks"]}
+    there = read_model("digits", "ca_tride", 0, blocks)
 
     test = load_split("digits", "test")
     alpha = params.attack(loaded, "es", "digits")["alpha_over_eps"] * block["eps"]

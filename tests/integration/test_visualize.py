@@ -44,7 +44,8 @@ def test_a_magnified_perturbation_fills_the_range_and_no_more(eps, factor):
 
 def test_nearest_leaves_the_query_out_and_orders_by_distance():
     embeddings = torch.tensor([[0.0], [1.0], [3.0], [6.0], [10.0], [15.0], [21.0]])
-    found = pictures.nearest(torch.tensor([[0.9], [20.0]]), embeddings, [1, 6])
+    own = torch.nn.functional.one_hot(torch.tensor([1, 6]), 7).bool()
+    found = pictures.nearest(torch.tensor([[0.9], [20.0]]), embeddings, own)
     assert found.tolist() == [[0, 2, 3, 4, 5], [5, 4, 3, 2, 1]]
 
 

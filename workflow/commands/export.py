@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stages.runtime import artifacts, checksums, cli
 from stages.runtime import params as parameters
@@ -56,7 +58,7 @@ Data: {dataset}, {train} training images of {classes} classes. {license}
 
 ## What was measured
 
-On {test} test images{attacked}, with attacks within eps {eps:.4g} of pixels in [0, 1].
+On {test}{attacked}, with attacks within eps {eps:.4g} of pixels in [0, 1].
 
 {table}
 
@@ -81,6 +83,13 @@ def figures(dataset: str, defense: str, seed: int) -> list[tuple[str, str]]:
     return [(metric, f"{float(value):.4g}") for *words, metric, value in rows if words == [dataset, defense, str(seed)]]
 
 
+def tested(expected: Mapping[str, Any]) -> str:
+    """What a model was tested on, in words."""
+    if "test" in expected:
+        return f"{expected['test']['images']} test images"
+    return f"{expected['query']['images']} queries and a gallery of {expected['gallery']['images']} images"
+
+
 def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model: Path) -> str:
     """The model card as Markdown."""
     data = loaded["datasets"][dataset]
@@ -94,7 +103,7 @@ def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model
         block=parameters.text(parameters.defense(loaded, defense, dataset)),
         train=data["expected"]["train"]["images"],
         classes=data["expected"]["train"]["classes"],
-        test=data["expected"]["test"]["images"],
+        test=tested(data["expected"]),
         license=LICENSES.get(dataset, UNKNOWN),
         attacked="" if queries == "all" else f", {queries} of them attacked",
         eps=data["eps"],

@@ -25,6 +25,7 @@ from typing import Any
 
 from stages import STAGES
 from stages.runtime import params as parameters
+from stages.runtime import registries
 from stages.runtime.errors import UserError, choose
 from workflow.commands import compute
 
@@ -133,20 +134,36 @@ class Network:
         return min(times)
 
 
+def images_tested(data: Mapping[str, Any], perturbs: str = "") -> int:
+    """How many test images a dataset has, or how many of them an attack on a "query" or a "candidate" perturbs."""
+    expected = data["expected"]
+    if "test" in expected:
+        return int(expected["test"]["images"])
+    parts = {"query": ("query",), "candidate": ("gallery",)}.get(perturbs, ("query", "gallery"))
+    return sum(expected[part]["images"] for part in parts)
+
+
+def attacked(loaded: parameters.Params, dataset: str, attack: str) -> int:
+    """How many images an attack perturbs."""
+    data, family = loaded["datasets"][dataset], registries.attacks()[loaded["attacks"][attack]["attack"]]
+    images = images_tested(data, "candidate" if family == "candidate" else "query")
+    return images if data["attack_queries"] == "all" else min(images, data["attack_queries"])
+
+
 def estimate(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
     """Seconds of a job from the passes it makes."""
     if stage not in ("train", "evaluate", "attack", "transfer"):
         return 0.0
     dataset, name, *_ = words
     data = loaded["datasets"][dataset]
-    tests = data["expected"]["test"]["images"]
     if stage == "evaluate":
-        return tests * network.forward
+        return images_tested(data) * network.forward
     if stage == "attack":
         block = parameters.attack(loaded, words[3], dataset)
-        return attacked(data) * sum(searched(one, network) for one in block.get("suite", {"": block}).values())
+        tried = block.get("suite", {"": block}).values()
+        return attacked(loaded, dataset, words[3]) * sum(searched(one, network) for one in tried)
     if stage == "transfer":
-        return kept(loaded, data, name) * pairs(loaded) * network.forward
+        return kept(loaded, dataset, name) * pairs(loaded) * network.forward
     defense = parameters.defense(loaded, name, dataset)
     if "model" in defense:
         return 0.0
@@ -154,21 +171,17 @@ def estimate(loaded: parameters.Params, network: Network, stage: str, words: tup
     # The two images of a pair are mined on, some are perturbed in PGD steps, and three are trained on.
     steps = defense["options"].get("steps", 0) * PERTURBED.get(defense["method"], 3)
     perturbed = data["expected"]["train"]["images"] * profile["epochs"] * (2 + steps + 3)
-    return perturbed * network.both + tests * network.forward * profile["epochs"] / profile["evaluate_every"]
+    return (
+        perturbed * network.both + images_tested(data) * network.forward * profile["epochs"] / profile["evaluate_every"]
+    )
 
 
-def attacked(data: Mapping[str, Any]) -> int:
-    """Queries of an attack on a dataset."""
-    tests = data["expected"]["test"]["images"]
-    return tests if data["attack_queries"] == "all" else min(tests, data["attack_queries"])
-
-
-def kept(loaded: parameters.Params, data: Mapping[str, Any], attack: str) -> int:
+def kept(loaded: parameters.Params, dataset: str, attack: str) -> int:
     """Perturbed images that an attack on a dataset keeps."""
     from stages.core.seeding import EXAMPLES
 
-    wanted = loaded["attacks"][attack].get("keep", EXAMPLES)
-    return attacked(data) if wanted == "all" else min(attacked(data), wanted)
+    wanted, images = loaded["attacks"][attack].get("keep", EXAMPLES), attacked(loaded, dataset, attack)
+    return images if wanted == "all" else min(images, wanted)
 
 
 def pairs(loaded: parameters.Params) -> int:
@@ -193,14 +206,15 @@ def size(loaded: parameters.Params, network: Network, stage: str, words: tuple[s
     data = loaded["datasets"][words[0]]
     counts, channels = data["expected"], channels_of(words[0], data["reader"])
     if stage == "prepare":
-        return (counts["train"]["images"] + counts["test"]["images"]) * data["side"] ** 2 * channels
+        return (counts["train"]["images"] + images_tested(data)) * data["side"] ** 2 * channels
     if stage == "train":
         return network.weights * WEIGHTS
     if stage == "evaluate":
-        return counts["test"]["images"] * (data["training"]["embedding_dim"] * WEIGHTS + 48)
+        return images_tested(data) * (data["training"]["embedding_dim"] * WEIGHTS + 48)
     if stage == "transfer":
-        return kept(loaded, data, words[1]) * pairs(loaded) * 50
-    return attacked(data) * 100 + kept(loaded, data, words[3]) * channels * data["crop"] ** 2 * WEIGHTS
+        return kept(loaded, *words) * pairs(loaded) * 50
+    pictures = kept(loaded, words[0], words[3]) * channels * data["crop"] ** 2 * WEIGHTS
+    return attacked(loaded, words[0], words[3]) * 100 + pictures
 
 
 def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:

@@ -7,29 +7,97 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.core.neighbors import Rows, anything_but, count_nearer, nearest, prepared
+from stages.core.neighbors import (
+    Admitted,
+    Rows,
+    anything,
+    anything_but,
+    both,
+    chunks,
+    count_nearer,
+    nearest,
+    neither,
+    of_class,
+    prepared,
+)
+from stages.core.sets import Sets
 
 TEMPERATURE = 0.05  # of smooth hinges, in units of the embedding distance (0 to 2): how wide the rounded corner is
 
 
+class Ranking(NamedTuple):
+    """What ranks of some points (B, D) are counted in: ``rows``, which of them are ``admitted`` for each point (None:
+    all), and how many that are, ``size``, one number or float64 (B,)."""
+
+    rows: Rows
+    admitted: Admitted | None
+    size: int | Tensor
+
+
 class Gallery(NamedTuple):
-    """Clean unit-norm embeddings (N, D) and labels (N,) of the whole test set; ``rows`` are ready to compare with."""
+    """Clean unit-norm embeddings (N, D) of the test images that targets are drawn from; ``rows`` are ready to compare
+    with, ``labels`` (N,) their classes, ``cameras`` (N,) where they were taken, if that is known.
+
+    ``source`` is the set of the items that are perturbed, None where it is this same one. With queries and gallery as
+    two sets a query attack has the queries as source of the gallery, a candidate attack the gallery as source of the
+    queries, since its targets are queries.
+    """
 
     embeddings: Tensor
     labels: Tensor
     rows: Rows
+    cameras: Tensor | None = None
+    source: "Gallery | None" = None
 
     @classmethod
-    def of(cls, embeddings: Tensor, labels: Tensor) -> "Gallery":
-        """A gallery of embeddings (N, D) of any dtype and labels (N,)."""
-        return cls(embeddings, labels, prepared(embeddings))
+    def of(cls, embeddings: Tensor, labels: Tensor, cameras: Tensor | None = None) -> "Gallery":
+        """One set of embeddings (N, D) of any dtype, with labels (N,) and perhaps cameras (N,)."""
+        return cls(embeddings, labels, prepared(embeddings), cameras)
+
+    @classmethod
+    def of_sets(cls, embeddings: Tensor, labels: Tensor, sets: Sets, perturbs: str) -> "Gallery":
+        """What an attack that ``perturbs`` a "query" or a "candidate" sees of M test images (M, D) of classes (M,)."""
+        if sets.queries is None or sets.gallery is None:
+            return cls.of(embeddings, labels)
+        cameras = None if sets.cameras is None else sets.cameras.to(labels.device)
+        queries, gallery = (
+            cls.of(embeddings[rows], labels[rows], None if cameras is None else cameras[rows])
+            for rows in (sets.queries.to(labels.device), sets.gallery.to(labels.device))
+        )
+        return gallery._replace(source=queries) if perturbs == "query" else queries._replace(source=gallery)
+
+    def perturbed(self) -> "Gallery":
+        """The set that perturbed items are rows of."""
+        return self if self.source is None else self.source
+
+    def turned(self) -> "Gallery":
+        """The perturbed set as this set's items see it: the same set twice, or the two exchanged."""
+        return self if self.source is None else self.source._replace(source=self._replace(source=None))
+
+    def whole(self, items: Tensor) -> Ranking:
+        """The ranking of each item (B,), its own entry included where there is one set.
+
+        Images of its class from its camera are left out where there are two sets and cameras are known.
+        """
+        if self.source is None or self.cameras is None or self.source.cameras is None:
+            return Ranking(self.rows, None, len(self.labels))
+        same_class = of_class(self.labels, self.source.labels[items])
+        admitted = neither(both(same_class, of_class(self.cameras, self.source.cameras[items])))
+        counts = torch.stack([admitted(rows).sum(dim=1) for rows in chunks(len(self.labels))])
+        return Ranking(self.rows, admitted, counts.sum(dim=0).double())
+
+    def others(self, items: Tensor) -> Admitted:
+        """Admits what is in the ranking of each item (B,), its own entry excluded."""
+        if self.source is None:
+            return anything_but(items)
+        return self.whole(items).admitted or anything(items.device)
 
 
 class AttackBatch(NamedTuple):
-    """One batch of B perturbed items: ``items`` and ``targets`` (B,) are gallery rows, -1 where there is no target.
+    """One batch of B perturbed items, rows of ``gallery.perturbed()``; ``targets`` (B,) are gallery rows, -1 for none.
 
     An attack with several targets for each item has them in the columns of ``targets`` (B, M).
-    The perturbed item is a query, or a candidate for CA+ and CA-; its own clean embedding stays in the gallery.
+    The perturbed item is a query, or a candidate for CA+ and CA-; its own clean embedding stays in its set.
     """
 
     gallery: Gallery
@@ -38,11 +106,23 @@ class AttackBatch(NamedTuple):
 
     def clean(self) -> Tensor:
         """Clean embeddings (B, D) of the items."""
-        return self.gallery.embeddings[self.items]
+        return self.gallery.perturbed().embeddings[self.items]
+
+    def labels(self) -> Tensor:
+        """Classes (B,) of the items."""
+        return self.gallery.perturbed().labels[self.items]
 
     def target(self) -> Tensor:
         """Clean embeddings (B, D) of the targets."""
         return self.gallery.embeddings[self.targets]
+
+    def ranking(self) -> Ranking:
+        """The ranking of each item as a query, its own entry included where there is one set."""
+        return self.gallery.whole(self.items)
+
+    def others(self) -> Admitted:
+        """Admits what is in the ranking of each item as a query, its own entry excluded."""
+        return self.gallery.others(self.items)
 
 
 Values = Callable[[Tensor, int], Tensor]
@@ -58,12 +138,14 @@ class Attack(NamedTuple):
     embeddings of the last PGD step's forward pass, that is before its update.
     ``smooth``: the objective with its hinges rounded by softplus (``TEMPERATURE``), so that no gradient dies on their
     flat side; None where the objective has no hinge.
+    ``perturbs``: "query", or "candidate": then items are of the gallery and targets are queries.
     """
 
     select: Callable[[Gallery, Tensor, Sequence[torch.Generator]], Tensor]
     objective: Callable[[AttackBatch], Values]
     measure: Callable[[AttackBatch, Tensor, Tensor], Measured]
     smooth: Callable[[AttackBatch], Values] | None = None
+    perturbs: str = "query"
 
 
 def plain_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -82,32 +164,42 @@ def no_target(gallery: Gallery, items: Tensor, generators: Sequence[torch.Genera
 
 
 def anywhere(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One gallery row per item, uniform over the test set."""
-    return torch.tensor([int(torch.randint(len(gallery.labels), (), generator=g)) for g in generators]).to(items)
+    """One gallery row per item, uniform over the test set, or over what the item's ranking does not leave out."""
+    admitted = gallery.whole(items).admitted
+    if admitted is None:
+        return torch.tensor([int(torch.randint(len(gallery.labels), (), generator=g)) for g in generators]).to(items)
+    masks = torch.cat([admitted(rows) for rows in chunks(len(gallery.labels))], dim=1)
+    return torch.stack([drawn(mask.nonzero().flatten(), g) for mask, g in zip(masks, generators, strict=True)])
+
+
+def drawn(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """One of some rows, uniformly."""
+    return rows[int(torch.randint(len(rows), (), generator=generator))]
 
 
 def nearby(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One row per item, uniform among its max(1, floor(N / 100)) nearest, the item itself excluded."""
     count = max(1, len(gallery.labels) // 100)
-    near = nearest(gallery.embeddings[items], gallery.rows, count, anything_but(items))
+    near = nearest(gallery.perturbed().embeddings[items], gallery.rows, count, gallery.others(items))
     which = torch.tensor([int(torch.randint(count, (), generator=g)) for g in generators]).to(items)
     return near.gather(1, which[:, None]).squeeze(1)
 
 
 def nearest_other(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """The nearest other gallery row of each item."""
-    return nearest(gallery.embeddings[items], gallery.rows, 1, anything_but(items)).squeeze(1)
+    points = gallery.perturbed().embeddings[items]
+    return nearest(points, gallery.rows, 1, gallery.others(items)).squeeze(1)
 
 
-def percentile_rank(points: Tensor, gallery: Gallery, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """Rank of a distance ``limit`` (B,) from points (B, D) in percent of N: nearer items, and with ties as half."""
-    nearer, ties = count_nearer(points, gallery.rows, limit)
-    share = 100 / len(gallery.labels)
+def percentile_rank(points: Tensor, ranking: Ranking, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank of a distance ``limit`` (B,) from points (B, D) in percent of what is ranked: nearer items, and with ties as
+    half."""
+    nearer, ties = count_nearer(points, ranking.rows, limit, ranking.admitted)
+    share = 100 / ranking.size
     return share * nearer.double(), share * (nearer.double() + ties.double() / 2)
 
 
 def recall(batch: AttackBatch, embeddings: Tensor) -> Tensor:
     """100 where the nearest gallery item, the item's own entry excluded, is of its class, else 0; shape (B,)."""
-    gallery = batch.gallery
-    top = nearest(embeddings, gallery.rows, 1, anything_but(batch.items)).squeeze(1)
-    return 100 * (gallery.labels[top] == gallery.labels[batch.items]).double()
+    top = nearest(embeddings, batch.gallery.rows, 1, batch.others()).squeeze(1)
+    return 100 * (batch.gallery.labels[top] == batch.labels()).double()

@@ -22,17 +22,19 @@ from stages.core.attacks.base import (
     soft_hinge,
 )
 from stages.core.losses import distance
-from stages.core.neighbors import anything_but, both, chunks, nearest, nearest_and_farthest, neither, of_class
+from stages.core.neighbors import both, chunks, nearest, nearest_and_farthest, neither, of_class
 
 
 def learn_to_misrank(batch: AttackBatch, *, keep_self: bool, hinge: Callable[[Tensor], Tensor] = F.relu) -> Values:
     """LTM: [max over other classes d(q~, x) - min over the same class d(q~, x)]+.
 
-    ``keep_self``: the reference leaves the query's own clean embedding among the positives. ``hinge`` is [.]+.
+    ``keep_self``: the reference leaves the query's own clean embedding among the positives, where queries and gallery
+    are one set. ``hinge`` is [.]+.
     """
-    gallery, items = batch.gallery, batch.items
-    same = of_class(gallery.labels, gallery.labels[items])
-    other, positive = neither(same), same if keep_self else both(same, anything_but(items))
+    gallery = batch.gallery
+    same = of_class(gallery.labels, batch.labels())
+    counted = batch.ranking().admitted if keep_self else batch.others()
+    other, positive = neither(same), same if counted is None else both(same, counted)
 
     def values(embeddings: Tensor, step: int) -> Tensor:
         near, far = nearest_and_farthest(embeddings, gallery.rows, positive, other)
@@ -44,8 +46,9 @@ def learn_to_misrank(batch: AttackBatch, *, keep_self: bool, hinge: Callable[[Te
 
 def nearest_of_other_class(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """GTM as described: the nearest gallery row of another class than the item's own."""
-    other = neither(of_class(gallery.labels, gallery.labels[items]))
-    return nearest(gallery.embeddings[items], gallery.rows, 1, other).squeeze(1)
+    perturbed = gallery.perturbed()
+    other = neither(of_class(gallery.labels, perturbed.labels[items]))
+    return nearest(perturbed.embeddings[items], gallery.rows, 1, other).squeeze(1)
 
 
 def row_inside_masked_gallery(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -54,7 +57,7 @@ def row_inside_masked_gallery(gallery: Gallery, items: Tensor, generators: Seque
     The mask removes the class of the nearest other item (not of the query), and the position found in what is left
     is not mapped back, so on class-sorted data targets behind that class block are shifted by its size.
     """
-    points, not_self = gallery.embeddings[items], anything_but(items)
+    points, not_self = gallery.perturbed().embeddings[items], gallery.others(items)
     top = nearest(points, gallery.rows, 1, not_self).squeeze(1)
     removed = of_class(gallery.labels, gallery.labels[top])
     chosen = nearest(points, gallery.rows, 1, both(not_self, neither(removed))).squeeze(1)
