@@ -51,7 +51,7 @@ def combined(suite: pd.DataFrame, protocol: pd.DataFrame | None, transferred: pd
     for metric in metrics_of(suite):
         column = f"{metric}_after"
         values = [suite[column].to_numpy(dtype=np.float64)]
-        for other in others:
+        for other in (table for table in others if column in table):
             found = other.set_index("image_id")[column].reindex(suite["image_id"]).to_numpy(dtype=np.float64)
             values.append(np.where(np.isnan(found), values[0], found))
         worst[column] = worst_case(metric, np.stack(values))

@@ -36,7 +36,7 @@ def test_doubts_are_listed_on_the_page_with_the_model_that_they_are_of():
     found = model(20)._replace(doubts=("ltm: `x` beats the white box",))
     (doubt,) = results.doubts({"digits": {"act": [found, model(20, 1)]}})
     assert doubt == ("digits", "act", 0, "ltm: `x` beats the white box")
-    nothing = {"failed_checks": [], "collapsed": [], "figures": []}
+    nothing = {"failed_checks": [], "collapsed": [], "figures": [], "absent": [], "labels": LABELS}
     for doubts, there in (([doubt], True), ([], False)):
         text = outputs.html(LOADED, {"digits": {}}, [], doubts=doubts, **nothing)
         assert ("digits act seed 0: ltm: <code>x</code> beats the white box" in text) == there

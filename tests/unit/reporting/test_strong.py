@@ -31,7 +31,7 @@ def values(seed, *metrics):
 def moved(*tables):
     """Transferred values: (source, attack, table) one after another."""
     parts = [table.assign(source=source, attack=attack) for source, attack, table in tables]
-    return pd.concat(parts, ignore_index=True)[["source", "attack", "image_id", "es_d_after", "es_r_after"]]
+    return pd.concat(parts, ignore_index=True)[["source", "attack", "image_id", "target", "es_d_after", "es_r_after"]]
 
 
 @pytest.mark.parametrize("order", [list(range(12)), list(range(12))[::-1]])
@@ -60,6 +60,13 @@ def test_queries_that_were_not_tried_elsewhere_keep_the_suites_value():
     assert (found["es_d_after"][4:] == suite["es_d_after"][4:]).all()
     assert (found["es_d_after"][:4] >= suite["es_d_after"][:4]).all()
     pd.testing.assert_frame_equal(strong.combined(suite, None, None), suite)
+
+
+def test_images_that_aim_at_another_target_are_no_success():
+    suite, other = values(0, *ES_METRICS), values(1, *ES_METRICS).assign(target=[7] * 6 + [-1] * 6)
+    found = strong.combined(suite, None, moved(("act", "es", other.assign(es_d_after=1e9))))
+    assert (found["es_d_after"][:6] == suite["es_d_after"][:6]).all()
+    assert (found["es_d_after"][6:] == 1e9).all()
 
 
 def test_only_the_same_goal_and_budget_is_taken():
@@ -98,7 +105,7 @@ def test_doubts_compare_all_that_was_tried_on_a_model():
     assert any(one.startswith("ltm_strong@apgd: 100.0 % of the queries have mostly zero gradients") for one in lines)
     runs["ltm_strong"] = with_members(50.0, fine=100.0, apgd=50.0)
     assert strong.doubts("hm", BLOCKS, runs, None) == []
-    given = pd.DataFrame({"source": "act", "attack": "ltm", "image_id": IDS, "ltm_after": 0.0})
+    given = pd.DataFrame({"source": "act", "attack": "ltm", "image_id": IDS, "target": -1, "ltm_after": 0.0})
     (line,) = strong.doubts("hm", BLOCKS, runs, given)
     assert "ltm: ltm from act beats the white box by 50.0 %" in line
     assert strong.doubts("act", BLOCKS, runs, given) == []  # made on the model itself

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.runtime import checksums
+
 SUITE = {
     "fine": {"steps": 6, "alpha_over_eps": 0.25},
     "apgd": {"steps": 3, "optimizer": "apgd", "start": "random", "restarts": 2, "surrogate": "softplus"},
@@ -51,10 +53,16 @@ def test_a_suite_from_the_parameters_to_the_page(ready):
     assert ready.files("results") == before
 
     # As the stage `transfer` writes it: images made on `act` that mislead every query.
-    moved = pd.DataFrame({"source": "act", "attack": "ltm", "image_id": protocol["image_id"], "ltm_after": 0.0})
+    pairs = [(source, defense) for source in ("vanilla", "act") for defense in ("vanilla", "act")]
+    moved = pd.concat(protocol.assign(seed=0, source=source, defense=defense) for source, defense in pairs)
+    moved.loc[moved["source"] == "act", "ltm_after"] = 0.0
     for given, expected in ((None, np.minimum(suite["ltm_after"], protocol["ltm_after"]).mean()), (moved, 0.0)):
         if given is not None:
-            given.to_parquet(folder / "transfer.parquet")
+            ready.edit(lambda params: params["run"].update(transfer=["ltm"]))
+            made = ready.folder / "results" / "transfer" / "digits" / "ltm.parquet"
+            made.parent.mkdir(parents=True)
+            given.to_parquet(made)
+            checksums.dump({"attack": "ltm", "inputs": {}, "means": {}}, made.with_suffix(".json"), {made.name: made})
         said = ready.stage("report").stderr
         scores = pd.read_csv(ready.folder / "reports/scores.csv").set_index("metric")["value"]
         assert scores["ltm"] == pytest.approx(protocol["ltm_after"].mean())
