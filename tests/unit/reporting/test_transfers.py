@@ -68,7 +68,7 @@ def test_files_of_a_transfer_and_of_one_that_did_not_run(tmp_path):
     transfers.write(found, run, LABELS, tmp_path)
     text = (tmp_path / "transfer_es.md").read_text()
     assert text.count("### Transfer of ES") == 2
-    assert "### Transfer of ES:R (es): digits" in text or "### Transfer of ES:R: digits" in text
+    assert "### Transfer of ES:R: digits" in text
     lines = (tmp_path / "transfer_qa_plus.md").read_text().splitlines()
     (first,) = (line for line in lines if line.startswith("| Vanilla "))
     expected = [f"{value:.1f}" for value in transfers.matrix(found["digits"]["qa_plus"], "qa_plus").loc["vanilla"]]
