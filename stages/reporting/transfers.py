@@ -149,8 +149,17 @@ def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str,
             found = matrix(table, metric)
             mesh = axis.pcolormesh(found.to_numpy(), cmap="cividis", vmin=0, vmax=100, edgecolors="white", linewidth=1)
             for (row, place), value in np.ndenumerate(found.to_numpy()):
-                ink = "white" if value < 55 else INK
-                axis.text(place + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=8)
+                ink, weight = "white" if value < 55 else INK, "bold" if row == place else "normal"
+                axis.text(
+                    place + 0.5,
+                    row + 0.5,
+                    f"{value:.0f}",
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    fontsize=8,
+                    weight=weight,
+                )
             names = [labels[name] for name in found.index]
             middles = [place + 0.5 for place in range(len(names))]
             axis.set_xticks(middles, names, rotation=45, ha="right", rotation_mode="anchor")

@@ -1,5 +1,6 @@
 """Before and after a run: what it would take, one table or cell by name, what is left over, and a zip to send."""
 
+import copy
 import sys
 import zipfile
 
@@ -35,6 +36,25 @@ def test_the_estimate_counts_passes():
     assert hm - vanilla == pytest.approx(901 * 30 * 3 * 8 * 0.003)  # HM perturbs all three
     assert plan.size(LOADED, network, "prepare", ("cub",)) == (5864 + 5924) * 256 * 256 * 3
     assert plan.size(LOADED, network, "train", ("digits", "act", "0")) == 4000
+
+
+def test_a_transfer_costs_forward_passes_of_what_is_kept():
+    network, loaded = Pretend(), copy.deepcopy(LOADED)
+    loaded["run"] |= {"defenses": ["vanilla", "act", "hm"], "seeds": [0, 1]}
+    words = ("digits", "qa_plus")
+    assert plan.estimate(loaded, network, "transfer", words) == pytest.approx(6 * 2 * 3**2 * 0.001)
+    few = plan.size(loaded, network, "attack", ("digits", "act", "0", "qa_plus"))
+    loaded["attacks"]["qa_plus"]["keep"] = "all"
+    assert plan.estimate(loaded, network, "transfer", words) == pytest.approx(896 * 2 * 3**2 * 0.001)
+    more = plan.size(loaded, network, "attack", ("digits", "act", "0", "qa_plus"))
+    assert more - few == (896 - 6) * 8 * 8 * 4
+    loaded["datasets"]["digits"]["attack_queries"] = 40
+    assert plan.estimate(loaded, network, "transfer", words) == pytest.approx(40 * 2 * 3**2 * 0.001)
+
+
+def test_further_attacks_are_computed_for_the_columns_that_need_them():
+    columns = ["recall_at_1", "spqa_plus_kept", "order_src", "order"]
+    assert compute.attacks_of(columns, list(LOADED["attacks"])) == ["spqa_plus", "order"]
 
 
 def test_earlier_times_of_any_seed_are_preferred(tmp_path, monkeypatch):
@@ -108,10 +128,11 @@ def test_a_cell_that_is_not_there_is_refused(name, expected):
 
 def test_only_what_no_block_names_is_left_over(project):
     kept = ["models/digits/act/0/model.safetensors", "results/digits/act/0/ltm_examples.npy", "data/raw/cub/x.jpg",
-            "results/digits/act/0/gallery.npy", "data/digits/images.npy", "data/weights/a.pth"]  # fmt: skip
+            "results/digits/act/0/gallery.npy", "data/digits/images.npy", "data/weights/a.pth",
+            "results/transfer/digits/ltm.json"]  # fmt: skip
     gone = ["models/digits/old/0/model.safetensors", "results/digits/act/0/old.json", 
             "results/digits/act/0/old_examples.npy",
-            "data/old/images.npy", "results/old/act/0/benign.json"]  # fmt: skip
+            "data/old/images.npy", "results/old/act/0/benign.json", "results/transfer/digits/old.parquet"]  # fmt: skip
     for name in kept + gone:
         path = project.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,8 +140,14 @@ def test_only_what_no_block_names_is_left_over(project):
     listed = project.run(sys.executable, "-m", "workflow", "prune").stdout
     assert "Add --delete" in listed
     assert all((project.folder / name).exists() for name in kept + gone)
-    for name in ("models/digits/old", "results/digits/act/0/old.json", "data/old", "results/old"):
+    for name in (
+        "models/digits/old",
+        "results/digits/act/0/old.json",
+        "data/old",
+        "results/old",
+        "results/transfer/digits/old.parquet",
+    ):
         assert f"  {name}\n" in listed
-    assert project.run(sys.executable, "-m", "workflow", "prune", "--delete").stdout.endswith("5 removed.\n")
+    assert project.run(sys.executable, "-m", "workflow", "prune", "--delete").stdout.endswith("6 removed.\n")
     assert all((project.folder / name).exists() for name in kept)
     assert not any((project.folder / name).exists() for name in gone)

@@ -21,6 +21,8 @@ from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
 from stages.core.seeding import generator
 from stages.core.training import TrainConfig, train
+from stages.models.attacking import ImageSet, target_columns
+from stages.models.transferring import Kept, Target, measure
 from stages.runtime import device, params
 from stages.runtime.errors import UserError
 
@@ -90,6 +92,26 @@ def attacked(device, name, steps):
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_every_attack_runs_where_its_images_are(name, steps):
     assert same_there(partial(attacked, name=name, steps=steps))
+
+
+def transferred(device, name):
+    """Figures of ten images that stand for those kept on another model."""
+    model = embedder().eval().to(device)
+    with torch.no_grad():
+        gallery = Gallery.of(model(images().to(device)), LABELS.to(device))
+    items = torch.arange(0, 30, 3)
+    targets = ATTACKS[name].select(gallery, items.to(device), [generator(0, name, int(item)) for item in items]).cpu()
+    columns = {"row": items, **target_columns(targets)}
+    table = pd.DataFrame({key: column.numpy() for key, column in columns.items()})
+    test = ImageSet(gallery, items.numpy(), lambda rows: images()[rows].to(device))
+    kept = Kept(table, images()[items].flip(-1), {})
+    found = measure(ATTACKS[name], Target(model, test, {}), kept, size=4)
+    return {key: torch.from_numpy(found[key].to_numpy()) for key in found}, None
+
+
+@pytest.mark.parametrize("name", ["qa_plus", "es", "order"])
+def test_kept_images_are_measured_where_the_network_runs(name):
+    assert same_there(partial(transferred, name=name))
 
 
 def test_a_tensor_left_on_the_cpu_is_found(monkeypatch):

@@ -63,9 +63,7 @@ rule report:
             category="Tables",
         ),
         matrices=report(
-            expand(
-                "reports/tables/transfer_{attack}.{kind}", attack=study["run"]["transfer"], kind=["csv", "md"]
-            ),
+            expand("reports/tables/transfer_{attack}.{kind}", attack=study["run"]["transfer"], kind=["csv", "md"]),
             caption="../report/tables.rst",
             category="Tables",
         ),
