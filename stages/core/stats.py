@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit  # what scipy.stats, which takes a second to import, calls as t.ppf
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -58,8 +59,6 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Inter
     """Student t-interval of the mean over seeds; None with fewer than three values."""
     if len(values) < 3:
         return None
-    from scipy.special import stdtrit  # scipy.stats, whose t.ppf this is, takes a second to import
-
     sample = np.asarray(values, dtype=np.float64)
     half = float(stdtrit(len(sample) - 1, (1 + confidence) / 2)) * sample.std(ddof=1) / np.sqrt(len(sample))
     return Interval(float(sample.mean() - half), float(sample.mean() + half))

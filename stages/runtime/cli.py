@@ -40,12 +40,12 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         parser.add_argument(word, help=_HELP[word], type=int if word == "seed" else str)
     given = vars(parser.parse_args(argv))
     if argv is None and FORKSERVER in os.environ:
-        from stages.runtime import forkserver
+        from stages.runtime.forkserver import delegated
 
-        if (status := forkserver.delegated(name, sys.argv[1:])) is not None:
+        if (status := delegated(name, sys.argv[1:])) is not None:
             sys.exit(status)
-    from stages.runtime import provenance  # not before, because whoever delegates the job does without
-    from stages.runtime.progress import first_process
+    from stages.runtime.progress import first_process  # not before, because whoever delegates the job does without
+    from stages.runtime.provenance import record
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
@@ -61,7 +61,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         outputs = stage(loaded, **given)
         seconds = time.monotonic() - started
         if outputs:  # none in the processes for which another one writes
-            provenance.record(name, [*map(str, given.values())], outputs, seconds)
+            record(name, [str(word) for word in given.values()], outputs, seconds)
         for path in outputs:
             log.info("wrote %s", path)
         log.info("done in %.1f s", seconds)
@@ -77,7 +77,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
     except Terminated:
         if first_process():
             with suppress(OSError):  # the state was kept; its time is a note
-                provenance.ended(name, [*map(str, given.values())], time.monotonic() - started)
+                ended(name, [*map(str, given.values())], time.monotonic() - started)
         log.warning("ended by SIGTERM; the same command goes on from what was kept")
         sys.exit(PREEMPTED)
     except KeyboardInterrupt:

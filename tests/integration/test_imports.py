@@ -27,9 +27,11 @@ ROOMS = {
 LAZY = {
     "joblib", "torch", "jsonschema", "jsonschema.exceptions", "torch.distributed", "stages.core.parallel",  # --help
     "safetensors", "safetensors.torch",  # own models
-    "sklearn.datasets", "sklearn.metrics", "scipy.stats", "faiss",  # half a second each
+    "sklearn.datasets", "sklearn.metrics", "faiss",  # half a second each
     "numpy", "scipy.io",  # in the process that reads MATLAB files
     "stages.data.expectations",  # great-expectations: seconds
+    "stages.runtime.forkserver", "stages.runtime.provenance", "stages.runtime.progress",
+    "rich.console", "rich.filesize", "rich.progress",  # not where another process does the job
     "stages.benchmarking",  # `from stages import benchmark`
 }  # fmt: skip
 
