@@ -1,6 +1,7 @@
 """Small copies of the layouts of datasets with queries and gallery as two sets."""
 
 import numpy as np
+from conftest import shrink
 from PIL import Image
 
 HEADER = "image_name                                             item_id        evaluation_status"
@@ -94,3 +95,18 @@ def use_galleries(loaded, name, reader, counts, per_class):
 MARKET = ("persons", "market", ((12, 4), (10, 5), (36, 6)), [3, 8])
 IN_SHOP = ("clothes", "in_shop", ((16, 4), (6, 3), (6, 3)), [4, 4])
 FOLDERS = ("trees", "folder", ((6, 3), (4, 2), (6, 3)), [2, 4])
+
+
+def set_up(project, data, make):
+    """Give a project a dataset of one of the layouts, alone in its run."""
+    name = data[0]
+
+    def change(loaded):
+        shrink(loaded)
+        use_galleries(loaded, *data)
+        loaded["run"] |= {"datasets": [name], "defenses": ["act"]}
+        loaded["bases"]["pgd_attack"]["alpha_over_eps"] = "3/77"
+        loaded["visualize"] = {"attacks": ["ltm", "qa_plus"], "queries": 3}
+
+    project.edit(change)
+    make(project.folder / "data" / "raw" / name)

@@ -130,7 +130,8 @@ def describe(failed: dict[str, Any], table: pd.DataFrame) -> str:
         return f"{where} {observed} classes, not {arguments['min_value']} (expected.{split}.classes)"
     if column == "images_of_class":
         least, most = (int(bound) for bound in table[column].agg(["min", "max"]))
-        cure = f"write [{least}, {most}]" if least > 1 else "a class needs two images at least"
+        lonely = least < 2 and "relevant_in_gallery" not in table
+        cure = "a class needs two images at least" if lonely else f"write [{least}, {most}]"
         wanted = f"{int(arguments['min_value'])} to {int(arguments['max_value'])}"
         told = f"classes have {least} to {most} images, not {wanted} (expected.images_per_class: {cure})"
         return told + named(failed, table)

@@ -120,7 +120,7 @@ def _check_dataset(key: str, block: Mapping[str, Any]) -> None:
 
 
 def _check_expected(key: str, block: Mapping[str, Any]) -> None:
-    """What is expected is of the lists that the split makes."""
+    """What is expected is of the lists that the split makes; where they are not of queries, a class needs a pair."""
     separate, expected = block["split"].get("by") == "query_gallery", block["expected"]
     missing = [name for name in (("query", "gallery") if separate else ("test",)) if name not in expected]
     if missing:
@@ -129,6 +129,12 @@ def _check_expected(key: str, block: Mapping[str, Any]) -> None:
     if strange:
         cure = "remove it" if separate else "remove it, or write `split: {by: query_gallery}`"
         raise ParameterError(f"{key}.expected.{strange[0]}", f"not what this split makes; {cure}")
+
+    if not separate and (least := expected["images_per_class"][0]) < 2:
+        raise ParameterError(
+            f"{key}.expected.images_per_class.0",
+            f"{least} is less than the minimum of 2; write a whole number of at least 2: retrieval needs another image",
+        )
 
 
 def _check_defense(key: str, block: Mapping[str, Any], datasets: list[str]) -> None:

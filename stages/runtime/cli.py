@@ -45,7 +45,7 @@ def main(stage: Stage, name: str, description: str, *words: str, argv: list[str]
         if (status := delegated(name, sys.argv[1:])) is not None:
             sys.exit(status)
     from stages.runtime.progress import first_process  # not before, because whoever delegates the job does without
-    from stages.runtime.provenance import record
+    from stages.runtime.provenance import ended, record
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
