@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stages.core.scores import ATTACK_OF
-from stages.reporting import figures, page, published, results, tables
+from stages.reporting import doubts, figures, page, published, results, tables
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
 from stages.runtime import artifacts, checksums
@@ -39,7 +39,8 @@ def write(params: Params) -> list[Path]:
             f"`python -m stages.evaluate {words}` first"
         )
     log.info("read %d models", count)
-    failed, collapsed, doubts = results.failed_checks(models), results.collapses(models), results.doubts(models)
+    failed, collapsed = results.failed_checks(models), results.collapses(models)
+    doubtful = doubts.of_models(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
     with (
@@ -56,11 +57,11 @@ def write(params: Params) -> list[Path]:
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
         page_path.write_text(
-            html(params, models, sections, figures=shown, failed_checks=failed, collapsed=collapsed, doubts=doubts)
+            html(params, models, sections, figures=shown, failed_checks=failed, collapsed=collapsed, doubts=doubtful)
         )
     for check in failed:
         log.info("look at %s %s %s %s: %s", *check)
-    for doubt in doubts:
+    for doubt in doubtful:
         log.warning("warning: %s %s %s: %s", *doubt)
     for model in collapsed:
         log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)
