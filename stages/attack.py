@@ -16,10 +16,11 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     """
     data_block, block = dataset_block(params, dataset), attack_block(params, attack, dataset)
     threads.limit(data_block["training"]["threads"])
+    from stages.core import evaluation_checks
     from stages.core.attacks import ATTACKS
     from stages.core.seeding import EXAMPLES
     from stages.data.splits import central_crop, load_split, validated
-    from stages.models import attack_warnings, attacking, embeddings, frozen
+    from stages.models import attacking, embeddings, frozen
     from stages.runtime import resume
     from stages.runtime.progress import progress
 
@@ -49,7 +50,8 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     table = done.table(items.image_ids, queries.rows)
     outputs = attacking.write(folder, attack, table, done.pictures, {"eps": config.eps, "inputs": inputs})
     state.unlink(missing_ok=True)
-    for line in attack_warnings.of_block(attack, block, table):
+    columns = {str(name): table[name].to_numpy() for name in table}
+    for line in evaluation_checks.of_block(attack, block, columns):
         cli.log.warning("warning: %s", line)
     return outputs
 

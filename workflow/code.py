@@ -23,8 +23,8 @@ REGISTRIES = (
 # Modules that are not followed, because otherwise every new message would retrain everything, each with the reason why
 # it cannot change a result. If a change of one is meant to, use `snakemake --forceall`.
 CANNOT_CHANGE_A_RESULT = {
+    "stages.core.evaluation_checks": "warns of attacks that look weak; the report, which prints it, has it as a file",
     "stages.core.selfchecks": "refuses a model whose output does not depend on its images alone",
-    "stages.models.attack_warnings": "warns of attacks that look weak, in the log",
     "stages.models.state_dicts": "reports weights that do not fit",
     "stages.runtime.artifacts": "paths of files, and atomic writes",
     "stages.runtime.blocks": "writes out the values that are in the recipe",

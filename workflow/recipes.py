@@ -25,7 +25,9 @@ FOLDER = Path("recipes")
 SHOWN = 10  # changes that are printed
 NO_RESULT = {"resume"}  # sections of params.yaml that change no result
 COMPUTING = ("threads", "device", "deterministic")  # keys of a training profile that evaluations and attacks use too
-FILES = {"report": ("stages/reporting/templates/*", "workflow/**/published.csv")}  # what a stage reads besides its data
+FILES = {  # what a stage reads besides its data, or prints
+    "report": ("stages/reporting/templates/*", "workflow/**/published.csv", "stages/core/evaluation_checks.py")
+}
 
 Values = dict[str, Any]
 

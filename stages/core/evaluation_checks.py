@@ -3,7 +3,7 @@
 After the warnings of AutoAttack (Croce & Hein 2020) and the checklist of Carlini et al. 2019.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.core.attacking import PROTOCOL, Strength
-from stages.core.directions import ATTACK_DIRECTIONS, direction, worst_case
+from stages.core.directions import ATTACK_DIRECTIONS, direction
 from stages.core.search import BLACK_BOX
 
 RANGES = {"tma": 2.0, "es_d": 2.0, "order": 2.0, "order_src": 2.0}  # of what is measured; percents otherwise
@@ -34,6 +34,10 @@ class Run(NamedTuple):
     def black_box(self) -> bool:
         """Whether it never asked for a gradient."""
         return self.strength.optimizer in BLACK_BOX
+
+    def at(self, queries: NDArray[np.bool_]) -> "Run":
+        """The same of some of the queries, a mask (Q,)."""
+        return self._replace(after={metric: values[queries] for metric, values in self.after.items()})
 
 
 def run_findings(
@@ -86,20 +90,24 @@ def masking_findings(
     ]
 
 
+def metrics_of(columns: Iterable[object]) -> list[str]:
+    """Names of what an attack measured, from the columns of its per-query values."""
+    measured = [name.removesuffix("_after") for name in map(str, columns) if name.endswith("_after")]
+    return [name for name in measured if name != "objective"]
+
+
 def runs(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> list[Run]:
     """The runs of an attack block, one for each member of its suite, from its per-query columns.
 
     ``block`` is the one for the dataset (``stages.runtime.params.attack``), ``columns`` (Q,) those of its parquet file.
     """
-    metrics = [column.removesuffix("_after") for column in columns if column.endswith("_after")]
-    metrics.remove("objective")
     tried = {f"@{member}": one for member, one in block.get("suite", {}).items()} or {"": block}
     return [
         Run(
             f"{name}{place}",
             one["steps"],
             Strength.of(one),
-            {metric: columns[f"{metric}_after{place}"] for metric in metrics},
+            {metric: columns[f"{metric}_after{place}"] for metric in metrics_of(columns)},
         )
         for place, one in tried.items()
     ]
@@ -115,24 +123,36 @@ def of_runs(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[A
     return found
 
 
-def compared(name: str, tried: Sequence[Run], transferred: Sequence[Run] = ()) -> list[str]:
-    """What is wrong with several runs of the same goal on the same queries of one model.
+def of_block(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What is wrong with an attack block, its runs by themselves and against each other; arguments as of ``runs``."""
+    tried = runs(name, block, columns)
+    return of_runs(name, block, columns) + by_steps(tried) + masked(name, tried)
 
-    Runs that differ in nothing but steps and step size are compared by their steps. Black boxes, and perturbations
-    ``transferred`` from other models, are compared with the strongest white box.
-    """
+
+def by_steps(tried: Sequence[Run]) -> list[str]:
+    """Runs of one goal that are weaker than others which differ in nothing but fewer steps and the step size."""
+    found = []
+    for fewer, more in pairwise(sorted(tried, key=lambda run: (run.strength, run.steps))):
+        if fewer.strength == more.strength and fewer.steps < more.steps:
+            both = f"{more.name} ({more.steps} steps) after {fewer.name} ({fewer.steps})"
+            for metric in directed(more):
+                found += step_findings(both, metric, fewer.after[metric], more.after[metric])
+    return found
+
+
+def masked(name: str, tried: Sequence[Run], others: Sequence[Run] = ()) -> list[str]:
+    """Black boxes, and ``others`` that used no gradient of this model, that beat the strongest white box of a goal."""
     white, black = [run for run in tried if not run.black_box], [run for run in tried if run.black_box]
     meaning = MASKED if len(white) > 1 or any(run.strength != PROTOCOL for run in white) else WEAK
     found = []
-    for metric in tried[0].after if tried else ():
-        if metric not in ATTACK_DIRECTIONS:  # a rank with ties as half, which says the same, or a user's own
-            continue
-        for fewer, more in pairwise(sorted(tried, key=lambda run: (run.strength, run.steps))):
-            if fewer.strength == more.strength and fewer.steps < more.steps:
-                both = f"{more.name} ({more.steps} steps) after {fewer.name} ({fewer.steps})"
-                found += step_findings(both, metric, fewer.after[metric], more.after[metric])
-        if white:
-            strongest = worst_case(metric, np.stack([run.after[metric] for run in white]))
-            others = [(run.name, run.after[metric]) for run in (*black, *transferred)]
-            found += masking_findings(name, metric, strongest, others, meaning)
+    for metric in directed(white[0]) if white else ():
+        way = direction(metric)
+        strongest = way * np.max([way * run.after[metric] for run in white], axis=0)
+        without = [(run.name, run.after[metric]) for run in (*black, *others)]
+        found += masking_findings(name, metric, strongest, without, meaning)
     return found
+
+
+def directed(run: Run) -> list[str]:
+    """Metrics to compare: not ranks with ties as half, which say the same, nor a user's own without a direction."""
+    return [metric for metric in run.after if metric in ATTACK_DIRECTIONS]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stages.core.scores import ATTACK_OF
-from stages.reporting import figures, page, published, results, tables, transfers
+from stages.reporting import doubts, figures, page, published, results, tables, transfers
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
 from stages.runtime import artifacts, checksums
@@ -41,7 +41,7 @@ def write(params: Params) -> list[Path]:
     log.info("read %d models", count)
     moved, labels = transfers.read(params["run"]), labels_of(params)
     failed, collapsed = [*results.failed_checks(models), *transfers.findings(moved)], results.collapses(models)
-    doubts = results.doubts(models)
+    doubtful = doubts.of_models(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
     with (
@@ -58,13 +58,13 @@ def write(params: Params) -> list[Path]:
         write_csv(wide(scores), headline_path)
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
-        found = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubts} | {
+        found = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful} | {
             "absent": absent(params, models, moved)
         }
         page_path.write_text(html(params, models, sections, figures=shown, labels=labels, **found))
     for check in failed:
         log.info("look at %s %s %s %s: %s", *check)
-    for doubt in doubts:
+    for doubt in doubtful:
         log.warning("warning: %s %s %s: %s", *doubt)
     for model in collapsed:
         log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)

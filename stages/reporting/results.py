@@ -1,6 +1,6 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,10 +65,11 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
         dataset: {name: parameters.attack(params, name, dataset) for name in run["attacks"]}
         for dataset in run["datasets"]
     }
+    transfers = run.get("transfer", ())
     return {
         dataset: {
             defense: [
-                read_model(dataset, defense, seed, blocks[dataset], run["transfer"])
+                read_model(dataset, defense, seed, blocks[dataset], transfers)
                 for seed in run["seeds"]
                 if (artifacts.result_dir(dataset, defense, seed) / "benign.json").exists()
             ]
@@ -111,7 +112,7 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
 
 
 def read_queries(
-    dataset: str, defense: str, seed: int, attacks: strong.Blocks, transferred: pd.DataFrame | None
+    dataset: str, defense: str, seed: int, attacks: strong.Blocks, transfers: Sequence[str]
 ) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source], list[str]]:
     """Per-query values of one model, the self-checks of each attack that ran, where its values come from, and doubts.
 
@@ -136,7 +137,7 @@ def read_queries(
         reports[attack], runs[attack] = report, read_table(folder / f"{attack}.parquet", command)
         job = f"attack/{dataset}-{defense}-{seed}-{attack}"
         sources[attack] = source(folder / f"{attack}.json", report, job)
-    before, after = {}, {}
+    transferred, before, after = read_transferred(dataset, defense, seed, transfers), {}, {}
     for attack, report in reports.items():
         table = strong.strongest(attack, attacks, runs, transferred)
         for metric in report["metrics"]:
@@ -147,22 +148,21 @@ def read_queries(
     return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks, sources, doubts
 
 
-def read_transferred(dataset: str, defense: str, seed: int, attacks: Iterable[str]) -> pd.DataFrame | None:
-    """What images that were made on other models of the seed measured on this one; None where nothing was transferred.
+def read_transferred(dataset: str, defense: str, seed: int, attacks: Sequence[str]) -> strong.Transferred:
+    """What images that some attacks made on other models did to this one, by attack; those not there are left out.
 
     Raises:
         UserError: a file is damaged.
     """
-    parts = []
+    found = {}
     for attack in attacks:
         path, values = artifacts.transfer_files(dataset, attack)
         if path.exists():
             command = f"python -m stages.transfer {dataset} {attack}"
             checksums.check_beside(checksums.load(path, command), path, command, values.name)
-            table = read_table(values, command).assign(attack=attack)
-            here = (table["defense"] == defense) & (table["seed"] == seed) & (table["source"] != defense)
-            parts.append(table[here])
-    return pd.concat(parts, ignore_index=True) if parts else None
+            table = read_table(values, command)
+            found[attack] = table[(table["defense"] == defense) & (table["seed"] == seed)]
+    return found
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
@@ -170,10 +170,10 @@ def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
     return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
 
 
-def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks, transfers: Iterable[str] = ()) -> Model:
+def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks, transfers: Sequence[str] = ()) -> Model:
     """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
 
-    ``attacks`` are the blocks for the dataset.
+    ``attacks`` are the blocks for the dataset, ``transfers`` names of those whose images were tried on other models.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
@@ -183,8 +183,7 @@ def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks, tr
     curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
     path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
     report = checksums.load(path, f"python -m stages.evaluate {words}", "metrics")
-    transferred = read_transferred(dataset, defense, seed, transfers)
-    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks, transferred)
+    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks, transfers)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
     values, draws = scores(report["metrics"], queries, dataset)
     attacked = min(len(queries.after), len(queries.benign)) if checks else len(queries.benign)
@@ -257,26 +256,6 @@ def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Faile
         for dataset, defense, model in every(models)
         for attack, checks in model.checks.items()
         if (why := doubtful(checks))
-    ]
-
-
-class Doubt(NamedTuple):
-    """A sign that one model's attacks were too weak."""
-
-    dataset: str
-    defense: str
-    seed: int
-    reason: str
-
-
-def doubts(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
-    """All signs that attacks were too weak, of the models by dataset and defense."""
-    return [
-        Doubt(dataset, defense, model.seed, line)
-        for dataset, by_defense in models.items()
-        for defense, found in by_defense.items()
-        for model in found
-        for line in model.doubts
     ]
 
 

@@ -11,7 +11,7 @@ from stages.core.attacking import Strength
 from stages.core.attacks.base import Gallery
 from stages.core.directions import direction
 from stages.core.models import Backbone, Embedder
-from stages.models import attack_warnings, attacking
+from stages.models import attacking
 from stages.models.attacking import AttackConfig
 
 EPS = 0.2
@@ -49,6 +49,10 @@ def attacked(world, block, size=20, done=None, stop=None, seed=3):
     for _ in attacking.attack_batches(config, model, images, left[:stop], {0, 7}, done):
         pass
     return done, (done.table(images.ids, list(range(20))) if stop is None else None)
+
+
+def columns_of(table):
+    return {name: table[name].to_numpy() for name in table}
 
 
 def suite(name="qa_plus", **members):
@@ -131,12 +135,12 @@ def test_what_is_wrong_with_a_suite_is_said_of_its_member(world):
     with torch.no_grad():
         gallery = Gallery.of(masked(images.load(torch.arange(20))), images.gallery.labels)
     _, table = attacked((masked, images._replace(gallery=gallery)), suite())
-    lines = attack_warnings.of_block("mine", suite(), table)
+    lines = evaluation_checks.of_block("mine", suite(), columns_of(table))
     assert any(line.startswith("mine@fine: 100.0 % of the queries have mostly zero gradients") for line in lines)
     assert not any(line.startswith(("mine@nes: ", "mine@square: ")) and "zero gradients" in line for line in lines)
     assert any("mine: mine@nes beats the white box" in line and "gradients are masked" in line for line in lines)
     _, healthy = attacked(world, suite("tma"))
-    assert attack_warnings.of_block("mine", suite("tma"), healthy) == []
+    assert evaluation_checks.of_block("mine", suite("tma"), columns_of(healthy)) == []
 
 
 def test_runs_are_compared_by_steps_only_where_nothing_else_differs():
@@ -144,10 +148,10 @@ def test_runs_are_compared_by_steps_only_where_nothing_else_differs():
         return evaluation_checks.Run(name, steps, Strength(**strength), {"ltm": np.array(values, dtype=float)})
 
     weak, good = [100.0] * 10, [0.0] * 9 + [100.0]
-    (line,) = evaluation_checks.compared("ltm", [run("a", 8, good), run("b", 32, weak)])
+    (line,) = evaluation_checks.by_steps([run("a", 8, good), run("b", 32, weak)])
     assert line.startswith("b (32 steps) after a (8): ltm is 90.0 % of its range weaker with more steps")
-    assert evaluation_checks.compared("ltm", [run("a", 8, weak), run("b", 32, good)]) == []
-    assert evaluation_checks.compared("ltm", [run("a", 8, good), run("b", 32, weak, optimizer="apgd")]) == []
+    assert evaluation_checks.by_steps([run("a", 8, weak), run("b", 32, good)]) == []
+    assert evaluation_checks.by_steps([run("a", 8, good), run("b", 32, weak, optimizer="apgd")]) == []
 
 
 def test_a_black_box_that_beats_the_protocol_alone_says_less():
@@ -156,12 +160,12 @@ def test_a_black_box_that_beats_the_protocol_alone_says_less():
         return evaluation_checks.Run(name, 8, Strength(optimizer), {"qa_minus": values, "mine": values})
 
     protocol, apgd, nes = run("p", 10.0), run("a", 40.0, "apgd"), run("n", 30.0, "nes")
-    (weak,) = evaluation_checks.compared("qa_minus", [protocol, nes])
+    (weak,) = evaluation_checks.masked("qa_minus", [protocol, nes])
     assert "n beats the white box by 20.0 %" in weak
     assert "compute the table `strong`" in weak
-    assert evaluation_checks.compared("qa_minus", [protocol, apgd, nes]) == []
-    (moved,) = evaluation_checks.compared("qa_minus", [protocol, apgd], [run("p from act", 60.0)])
+    assert evaluation_checks.masked("qa_minus", [protocol, apgd, nes]) == []
+    (moved,) = evaluation_checks.masked("qa_minus", [protocol, apgd], [run("p from act", 60.0)])
     assert (
         moved == "qa_minus: p from act beats the white box by 20.0 % of the range of qa_minus: the gradients are masked"
     )
-    assert evaluation_checks.compared("qa_minus", [nes]) == []
+    assert evaluation_checks.masked("qa_minus", [nes]) == []

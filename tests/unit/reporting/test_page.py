@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.core.scores import SUB_SCORES
-from stages.reporting import figures, outputs, page, published, results
+from stages.reporting import doubts, figures, outputs, page, published
 from stages.reporting.results import Model, estimated, lead
 from stages.reporting.rows import table_rows
 from stages.reporting.verdicts import tally
@@ -34,11 +34,11 @@ def model(ers, seed=0, spread=1.0, noise=0.5, **values):
 
 def test_doubts_are_listed_on_the_page_with_the_model_that_they_are_of():
     found = model(20)._replace(doubts=("ltm: `x` beats the white box",))
-    (doubt,) = results.doubts({"digits": {"act": [found, model(20, 1)]}})
+    (doubt,) = doubts.of_models({"digits": {"act": [found, model(20, 1)]}})
     assert doubt == ("digits", "act", 0, "ltm: `x` beats the white box")
     nothing = {"failed_checks": [], "collapsed": [], "figures": [], "absent": [], "labels": LABELS}
-    for doubts, there in (([doubt], True), ([], False)):
-        text = outputs.html(LOADED, {"digits": {}}, [], doubts=doubts, **nothing)
+    for listed, there in (([doubt], True), ([], False)):
+        text = outputs.html(LOADED, {"digits": {}}, [], doubts=listed, **nothing)
         assert ("digits act seed 0: ltm: <code>x</code> beats the white box" in text) == there
 
 

@@ -6,12 +6,14 @@ import pytest
 
 from stages.core.directions import direction
 from stages.core.scores import ATTACK_OF, STANDARD_ATTACKS, SUB_SCORES, ers
-from stages.reporting import page, scoring, strong, tables
-from stages.runtime import params
+from stages.reporting import page, results, scoring, strong, tables
+from stages.runtime import checksums, params
+from stages.runtime.errors import UserError
 from workflow.commands import compute
 
 LOADED = params.load()
-IDS = np.arange(12) * 3
+N = 40
+IDS = np.arange(N) * 3
 BLOCKS = {
     name: params.attack(LOADED, name, "digits") for name in ("ltm", "ltm_strong", "es", "es_strong", "ltm_square")
 }
@@ -21,30 +23,31 @@ ES_METRICS = ("es_d", "es_r")
 def values(seed, *metrics):
     """A table of made values of some metrics, as the attack stage writes them."""
     draw = np.random.default_rng(seed)
-    table = pd.DataFrame({"image_id": IDS, "row": range(12), "target": -1})
+    table = pd.DataFrame({"image_id": IDS, "row": range(N), "target": -1})
     for metric in metrics:
         table[f"{metric}_before"] = 50.0
-        table[f"{metric}_after"] = draw.choice([0.0, 100.0], 12) if metric == "ltm" else draw.random(12)
+        table[f"{metric}_after"] = draw.choice([0.0, 100.0], N) if metric == "ltm" else draw.random(N)
     return table.assign(objective_before=1.0, objective_after=0.5, largest_change=0.1, zero_gradients=0.0)
 
 
-def moved(*tables):
-    """Transferred values: (source, attack, table) one after another."""
-    parts = [table.assign(source=source, attack=attack) for source, attack, table in tables]
-    return pd.concat(parts, ignore_index=True)[["source", "attack", "image_id", "target", "es_d_after", "es_r_after"]]
+def moved(**tables):
+    """Transferred values by source, as the stage ``transfer`` writes them."""
+    parts = [table.assign(source=source) for source, table in tables.items()]
+    kept = ["objective_after", "objective_before", "largest_change", "zero_gradients", "target"]
+    return pd.concat(parts, ignore_index=True).drop(columns=kept)
 
 
-@pytest.mark.parametrize("order", [list(range(12)), list(range(12))[::-1]])
+@pytest.mark.parametrize("order", [range(N), range(N - 1, -1, -1)])
 @pytest.mark.parametrize("transfer", [True, False])
 def test_no_query_is_stronger_than_under_any_attack(order, transfer):
-    suite, protocol = values(0, *ES_METRICS), values(1, *ES_METRICS).iloc[order].reset_index(drop=True)
-    sources = {"act": values(2, *ES_METRICS), "hm": values(3, *ES_METRICS)}
-    given = moved(*((source, "es", table) for source, table in sources.items())) if transfer else None
-    found = strong.combined(suite, protocol, given)
-    tried = [suite, protocol, *(sources.values() if transfer else ())]
+    """The protocol's among them; and every value is one that was found."""
+    runs = {"es": values(1, *ES_METRICS).iloc[list(order)].reset_index(drop=True), "es_strong": values(0, *ES_METRICS)}
+    others = {"act": values(2, *ES_METRICS), "hm": values(3, *ES_METRICS)} if transfer else {}
+    found = strong.strongest("es_strong", BLOCKS, runs, {"es": moved(**others)} if transfer else {})
+    suite = runs["es_strong"]
     for metric in ES_METRICS:
         column = f"{metric}_after"
-        each = np.stack([table.set_index("image_id").loc[IDS, column] for table in tried])
+        each = np.stack([table.set_index("image_id").loc[IDS, column] for table in (*runs.values(), *others.values())])
         assert (direction(metric) * (found[column].to_numpy() - each) >= 0).all()
         assert all(value in each[:, query] for query, value in enumerate(found[column]))
         assert (found[column] != suite[column]).any()
@@ -54,32 +57,49 @@ def test_no_query_is_stronger_than_under_any_attack(order, transfer):
 
 def test_queries_that_were_not_tried_elsewhere_keep_the_suites_value():
     suite = values(0, *ES_METRICS)
-    part = moved(("act", "es", values(1, *ES_METRICS).iloc[:4].assign(es_r_after=np.nan)))
-    found = strong.combined(suite, None, part)
+    part = values(1, *ES_METRICS).iloc[:4].assign(es_r_after=np.nan)
+    found = strong.combined(suite, [part])
     assert (found["es_r_after"] == suite["es_r_after"]).all()
     assert (found["es_d_after"][4:] == suite["es_d_after"][4:]).all()
     assert (found["es_d_after"][:4] >= suite["es_d_after"][:4]).all()
-    pd.testing.assert_frame_equal(strong.combined(suite, None, None), suite)
+    pd.testing.assert_frame_equal(strong.combined(suite, []), suite)
 
 
-def test_images_that_aim_at_another_target_are_no_success():
-    suite, other = values(0, *ES_METRICS), values(1, *ES_METRICS).assign(target=[7] * 6 + [-1] * 6)
-    found = strong.combined(suite, None, moved(("act", "es", other.assign(es_d_after=1e9))))
-    assert (found["es_d_after"][:6] == suite["es_d_after"][:6]).all()
-    assert (found["es_d_after"][6:] == 1e9).all()
+@pytest.mark.parametrize("column", ["es_r_before", "target"])
+def test_images_that_aim_at_another_target_are_left_out(column):
+    """On another model an attack may have chosen another one; it then begins elsewhere, or names it."""
+    own, there = values(0, *ES_METRICS), values(1, *ES_METRICS)
+    there.loc[:9, column] += 1
+    kept = strong.comparable(own, there.drop(columns=["objective_before", *({"target"} - {column})]))
+    assert list(kept["image_id"]) == list(IDS[10:])
 
 
 def test_only_the_same_goal_and_budget_is_taken():
     runs = {"es": values(0, *ES_METRICS), "es_strong": values(1, *ES_METRICS), "ltm": values(2, "ltm")}
-    transferred = moved(("act", "es", values(3, *ES_METRICS)), ("act", "ltm", values(4, *ES_METRICS)))
-    expected = strong.combined(runs["es_strong"], runs["es"], transferred[transferred["attack"] == "es"])
+    transferred = {"es": moved(act=values(3, *ES_METRICS)), "ltm": moved(act=values(4, *ES_METRICS))}
+    expected = strong.combined(runs["es_strong"], [runs["es"], transferred["es"]])
     pd.testing.assert_frame_equal(strong.strongest("es_strong", BLOCKS, runs, transferred), expected)
     assert strong.strongest("es", BLOCKS, runs, transferred) is runs["es"]
     half = BLOCKS | {"es": BLOCKS["es"] | {"eps_scale": 0.5}}
-    alone = strong.combined(runs["es_strong"], None, None)
-    pd.testing.assert_frame_equal(strong.strongest("es_strong", half, runs, transferred), alone)
+    pd.testing.assert_frame_equal(strong.strongest("es_strong", half, runs, transferred), runs["es_strong"])
     del runs["es"]
-    pd.testing.assert_frame_equal(strong.strongest("es_strong", BLOCKS, runs, None), alone)
+    pd.testing.assert_frame_equal(strong.strongest("es_strong", BLOCKS, runs, {}), runs["es_strong"])
+
+
+def test_transfers_are_read_of_one_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/transfer/digits").mkdir(parents=True)
+    rows = [moved(act=values(seed, *ES_METRICS)).assign(defense=name, seed=seed) for name in "ab" for seed in (0, 1)]
+    made = tmp_path / "results/transfer/digits/es.parquet"
+    pd.concat(rows).to_parquet(made)
+    checksums.dump({"inputs": {}}, made.with_suffix(".json"), {made.name: made})
+    found = results.read_transferred("digits", "b", 1, ["es", "ltm"])
+    assert list(found) == ["es"]
+    assert set(found["es"]["defense"]) == {"b"}
+    assert (found["es"]["es_d_after"].to_numpy() == values(1, *ES_METRICS)["es_d_after"]).all()
+    (tmp_path / "results/transfer/digits/es.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"es\.parquet: damaged .* run `python -m stages\.transfer digits es`"):
+        results.read_transferred("digits", "b", 1, ["es"])
 
 
 def with_members(suite, **members):
@@ -94,27 +114,30 @@ def with_members(suite, **members):
 def test_doubts_compare_all_that_was_tried_on_a_model():
     protocol = values(0, "ltm").assign(ltm_after=100.0)
     runs = {"ltm": protocol, "ltm_strong": with_members(0.0, fine=100.0, apgd=0.0, square=0.0)}
-    assert strong.doubts("hm", BLOCKS, runs, None) == []
+    assert strong.doubts("hm", BLOCKS, runs, {}) == []
     runs["ltm_strong"] = with_members(0.0, fine=100.0, apgd=50.0, square=0.0)
-    (line,) = strong.doubts("hm", BLOCKS, runs, None)
+    (line,) = strong.doubts("hm", BLOCKS, runs, {})
     assert line.startswith("ltm: ltm_strong@square beats the white box by 50.0 %")
     assert line.endswith("the gradients are masked")
     runs["ltm_strong"]["zero_gradients@apgd"] = 1.0
     runs["ltm_strong"]["objective_after@apgd"] = 1.0
-    lines = strong.doubts("hm", BLOCKS, runs, None)
+    lines = strong.doubts("hm", BLOCKS, runs, {})
     assert any(one.startswith("ltm_strong@apgd: 100.0 % of the queries have mostly zero gradients") for one in lines)
     runs["ltm_strong"] = with_members(50.0, fine=100.0, apgd=50.0)
-    assert strong.doubts("hm", BLOCKS, runs, None) == []
-    given = pd.DataFrame({"source": "act", "attack": "ltm", "image_id": IDS, "target": -1, "ltm_after": 0.0})
+    assert strong.doubts("hm", BLOCKS, runs, {}) == []
+    given = {"ltm": moved(act=protocol.assign(ltm_after=0.0))}
     (line,) = strong.doubts("hm", BLOCKS, runs, given)
     assert "ltm: ltm from act beats the white box by 50.0 %" in line
     assert strong.doubts("act", BLOCKS, runs, given) == []  # made on the model itself
+    few = {"ltm": given["ltm"].iloc[:9]}
+    assert strong.doubts("hm", BLOCKS, runs, few) == []
+    assert strong.doubts("hm", BLOCKS, {"ltm": protocol}, given) == []  # the transfer's own list compares these
     black = {"ltm": protocol, "ltm_square": values(0, "ltm").assign(ltm_after=0.0)}
-    (line,) = strong.doubts("hm", BLOCKS, black, None)
+    (line,) = strong.doubts("hm", BLOCKS, black, {})
     assert "ltm_square beats the white box by 100.0 %" in line
     assert "compute the table `strong`" in line
     longer = black | {"ltm_square": black["ltm_square"].iloc[:5]}  # of other queries: not compared
-    assert strong.doubts("hm", BLOCKS, longer, None) == []
+    assert strong.doubts("hm", BLOCKS, longer, {}) == []
 
 
 def frame(seed, *suffixes):
