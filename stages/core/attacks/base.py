@@ -166,7 +166,7 @@ def no_target(gallery: Gallery, items: Tensor, generators: Sequence[torch.Genera
 def anywhere(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One gallery row per item, uniform over the test set, or over what the item's ranking does not leave out."""
     ranking = gallery.whole(items)
-    sizes = torch.as_tensor(ranking.size).long().expand(len(items)).tolist()
+    sizes = torch.as_tensor(ranking.size).long().expand(len(items)).cpu().tolist()
     drawn = [int(torch.randint(size, (), generator=g)) for size, g in zip(sizes, generators, strict=True)]
     places = torch.tensor(drawn).to(items)
     return places if ranking.admitted is None else admitted_rows(places, ranking.admitted, len(gallery.labels))
