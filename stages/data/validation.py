@@ -72,7 +72,7 @@ def not_expected(table: pd.DataFrame, by: str | None) -> str:
     return (
         f"queries and gallery are two sets: each query needs an image of its class{same} in the gallery; "
         f"images_per_class is of training classes, and of queries and gallery together; {len(distractors)} images of "
-        f"{distractors.nunique()} classes without a query are distractors, of which none or any number is right"
+        f"{distractors.nunique()} classes without a query are distractors"
     )
 
 

@@ -20,6 +20,7 @@ from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
 from stages.core.seeding import generator
+from stages.core.sets import ONE_SET, Sets
 from stages.core.training import TrainConfig, train
 from stages.models.attacking import ImageSet, target_columns
 from stages.models.transferring import Kept, Target, measure
@@ -72,15 +73,16 @@ def test_every_miner_draws_the_same_wherever_the_network_runs(miner):
     assert same_there(partial(study, miner=miner))
 
 
-def attacked(device, name, steps):
+def attacked(device, name, steps, sets=ONE_SET):
     """Figures of one attack on ten items."""
     model = embedder().eval().to(device)
     with torch.no_grad():
-        gallery = Gallery.of(model(images().to(device)), LABELS.to(device))
-    items = torch.arange(0, 30, 3)
+        gallery = Gallery.of_sets(model(images().to(device)), LABELS.to(device), sets, ATTACKS[name].perturbs)
+    items = torch.arange(0, 30, 3) if sets is ONE_SET else torch.arange(10)
+    rows = items if sets is ONE_SET else (sets.queries if ATTACKS[name].perturbs == "query" else sets.gallery)[items]
     draws = [generator(0, name, int(item)) for item in items]
     batch = AttackBatch(gallery, items.to(device), ATTACKS[name].select(gallery, items.to(device), draws))
-    result = run(ATTACKS[name], model, images()[items].to(device), batch, eps=EPS, alpha=EPS / 4, steps=steps)
+    result = run(ATTACKS[name], model, images()[rows].to(device), batch, eps=EPS, alpha=EPS / 4, steps=steps)
     figures = result._asdict() | {"targets": batch.targets}
     for when in ("before", "after"):
         figures |= {f"{key}_{when}": value for key, value in figures.pop(when).items()}
@@ -112,6 +114,13 @@ def transferred(device, name):
 @pytest.mark.parametrize("name", ["qa_plus", "es", "order"])
 def test_kept_images_are_measured_where_the_network_runs(name):
     assert same_there(partial(transferred, name=name))
+
+
+@pytest.mark.parametrize("cameras", [None, torch.arange(30) % 2], ids=["plain", "cameras"])
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_attacks_on_two_sets_run_where_their_images_are(name, cameras):
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    assert same_there(partial(attacked, name=name, steps=1, sets=Sets(order[:12], order[12:], cameras)))
 
 
 def test_a_tensor_left_on_the_cpu_is_found(monkeypatch):

@@ -165,16 +165,22 @@ def no_target(gallery: Gallery, items: Tensor, generators: Sequence[torch.Genera
 
 def anywhere(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One gallery row per item, uniform over the test set, or over what the item's ranking does not leave out."""
-    admitted = gallery.whole(items).admitted
-    if admitted is None:
-        return torch.tensor([int(torch.randint(len(gallery.labels), (), generator=g)) for g in generators]).to(items)
-    masks = torch.cat([admitted(rows) for rows in chunks(len(gallery.labels))], dim=1)
-    return torch.stack([drawn(mask.nonzero().flatten(), g) for mask, g in zip(masks, generators, strict=True)])
+    ranking = gallery.whole(items)
+    sizes = torch.as_tensor(ranking.size).long().expand(len(items)).cpu().tolist()
+    drawn = [int(torch.randint(size, (), generator=g)) for size, g in zip(sizes, generators, strict=True)]
+    places = torch.tensor(drawn).to(items)
+    return places if ranking.admitted is None else admitted_rows(places, ranking.admitted, len(gallery.labels))
 
 
-def drawn(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """One of some rows, uniformly."""
-    return rows[int(torch.randint(len(rows), (), generator=generator))]
+def admitted_rows(places: Tensor, admitted: Admitted, count: int) -> Tensor:
+    """The gallery rows (B,), of ``count``, that are so many-th among those admitted: ``places`` (B,) from 0."""
+    found, passed = torch.zeros_like(places), torch.zeros_like(places)
+    for rows in chunks(count):
+        seen = admitted(rows).cumsum(dim=1)
+        here = (seen <= (places - passed)[:, None]).sum(dim=1)
+        found = torch.where((places >= passed) & (here < seen.shape[1]), here + rows.start, found)
+        passed = passed + seen[:, -1]
+    return found
 
 
 def nearby(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

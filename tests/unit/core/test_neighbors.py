@@ -13,6 +13,7 @@ from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import Attack, AttackBatch, Gallery
 from stages.core.models import BACKBONES, Embedder
 from stages.core.seeding import generator
+from stages.core.sets import ONE_SET, Sets
 
 COUNT, DIMENSION, BATCH = 60, 6, 7
 
@@ -136,10 +137,16 @@ class Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", list(ATTACKS))
-def test_memory_grows_with_the_chunk_and_not_with_the_gallery(name, chunk):
+TWO_SETS = Sets(*torch.arange(3000).split(1500), cameras=torch.arange(3000) // 5 % 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sets"),
+    [(name, ONE_SET) for name in ATTACKS] + [(name, TWO_SETS) for name in ("ca_plus", "qa_minus", "ltm", "gtm")],
+)
+def test_memory_grows_with_the_chunk_and_not_with_the_gallery(name, sets, chunk):
     x, labels, points = world(count=3000)
-    gallery, items = Gallery.of(x, labels), torch.arange(BATCH)
+    gallery, items = Gallery.of_sets(x, labels, sets, ATTACKS[name].perturbs), torch.arange(BATCH)
     attack, draws = ATTACKS[name], [generator(0, int(i)) for i in items]
     with Largest() as seen:
         batch = AttackBatch(gallery, items, attack.select(gallery, items, draws))
