@@ -69,7 +69,7 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     return {
         dataset: {
             defense: [
-                read_model(dataset, defense, seed, blocks[dataset], transfers)
+                read_model(dataset, defense, seed, run["attacks"], blocks[dataset], transfers)
                 for seed in run["seeds"]
                 if (artifacts.result_dir(dataset, defense, seed) / "benign.json").exists()
             ]
@@ -112,7 +112,12 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
 
 
 def read_queries(
-    dataset: str, defense: str, seed: int, attacks: strong.Blocks, transfers: Sequence[str]
+    dataset: str,
+    defense: str,
+    seed: int,
+    attacks: Sequence[str],
+    blocks: strong.Blocks,
+    transfers: Sequence[str],
 ) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source], list[str]]:
     """Per-query values of one model, the self-checks of each attack that ran, where its values come from, and doubts.
 
@@ -139,12 +144,12 @@ def read_queries(
         sources[attack] = source(folder / f"{attack}.json", report, job)
     transferred, before, after = read_transferred(dataset, defense, seed, transfers), {}, {}
     for attack, report in reports.items():
-        table = strong.strongest(attack, attacks, runs, transferred)
+        table = strong.strongest(attack, blocks, runs, transferred)
         for metric in report["metrics"]:
             after[metric_name(metric, attack)] = table[f"{metric}_after"]
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
     checks = {attack: report["checks"] for attack, report in reports.items()}
-    doubts = strong.doubts(defense, attacks, runs, transferred)
+    doubts = strong.doubts(defense, blocks, runs, transferred)
     return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks, sources, doubts
 
 
@@ -170,10 +175,18 @@ def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
     return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
 
 
-def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks, transfers: Sequence[str] = ()) -> Model:
+def read_model(
+    dataset: str,
+    defense: str,
+    seed: int,
+    attacks: Sequence[str],
+    blocks: strong.Blocks | None = None,
+    transfers: Sequence[str] = (),
+) -> Model:
     """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
 
-    ``attacks`` are the blocks for the dataset, ``transfers`` names of those whose images were tried on other models.
+    ``blocks`` are those of the attacks for the dataset, without which no two are combined or compared; ``transfers``
+    names those whose images were tried on other models.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
@@ -183,7 +196,7 @@ def read_model(dataset: str, defense: str, seed: int, attacks: strong.Blocks, tr
     curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
     path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
     report = checksums.load(path, f"python -m stages.evaluate {words}", "metrics")
-    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks, transfers)
+    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks, blocks or {}, transfers)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
     values, draws = scores(report["metrics"], queries, dataset)
     attacked = min(len(queries.after), len(queries.benign)) if checks else len(queries.benign)

@@ -14,7 +14,7 @@ import torch
 from own_images import make_own
 
 DEFENSES = ["vanilla", "est", "act", "hm", "hm_ics", "tride", "ca_tride"]
-ATTACKS = ["ca_plus", "qa_minus", "tma", "es", "ltm", "gtm"]
+ATTACKS = ["ca_plus", "qa_minus", "tma", "es", "ltm", "gtm", "ltm_suite"]
 KILLS = 3  # for each defense and each attack
 BATCHES = 10  # of two pairs in each epoch
 TRAIN = ("train", "own")
@@ -83,6 +83,8 @@ def ready(project):
         params["resume"]["minutes"] = 0
         for block in params["attacks"].values():
             block["steps"] = 4
+        members = {"apgd": {"optimizer": "apgd", "start": "random", "restarts": 2}, "square": {"optimizer": "square"}}
+        params["attacks"]["ltm_suite"] = {"extends": "ltm", "suite": {"same": {}, **members}}
 
     project.edit(short)
     project.stage("prepare", "own")
