@@ -20,6 +20,7 @@ import psutil
 import yaml
 
 from benchmarks.engines import copy
+from stages import STAGES
 from stages.runtime.params import load
 
 RETRIES = 5
@@ -61,7 +62,7 @@ def stages_of(scheduler: psutil.Process) -> list[psutil.Process]:
             words = process.cmdline()
         except psutil.Error:  # gone in the meantime
             continue
-        if len(words) > 3 and words[1] == "-m" and words[2].startswith("stages."):
+        if len(words) > 3 and words[1] == "-m" and words[2].removeprefix("stages.") in STAGES:
             found.append(process)
     return found
 

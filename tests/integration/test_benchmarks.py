@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.defenses import DEFENSES
+from stages.core.scores import STANDARD_ATTACKS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,3 +48,14 @@ def test_without_a_gpu_the_real_sizes_are_refused_in_one_line(tmp_path):
     assert refused.stderr.strip() == (
         "torch finds no GPU on this machine; --toy runs everything at tiny sizes on the CPU"
     )
+
+
+def test_peers_at_toy_size_print_a_ratio_for_each_of_the_same_works():
+    command = [sys.executable, "-m", "benchmarks.peers", "200"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
+    ratios = {cells[0]: cells[3] for cells in table}
+    works = {"NMI", "the same; theirs mAP", *DEFENSES, *STANDARD_ATTACKS}
+    assert works <= ratios.keys()
+    assert all(float(ratios[name]) > 0.2 for name in works)
+    assert "Measured elsewhere" in done.stdout

@@ -90,7 +90,9 @@ def check_python(words):
         on_file(words[2])
     elif words[0] == "-m":
         assert (ROOT / f"{words[1].replace('.', '/')}.py").is_file(), words[1]
-        if words[1].startswith("stages."):
+        if words[1] == "stages.runtime.forkserver":
+            CHECKS[words[2]](words[3:])
+        elif words[1].startswith("stages."):
             check_stage(words[1].partition(".")[2], words[2:])
     elif words[0] not in ("make_images.py", "score.py"):  # made by the page that runs it
         on_file(words[0])
