@@ -125,10 +125,6 @@ def draw(
     name = next((part["name"] for part in sections), "")
     panels = {part["dataset"]: part["rows"] for part in sections if part["name"] == name}
     shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels, labels, params["run"]["datasets"])}
-    rows = {(part["name"], part["dataset"]): part["rows"] for part in sections}
-    for table, data in artifacts.compared(params):
-        drawing, columns = f"comparison_{table}_{data}", params["tables"][table]["columns"]
-        shown[drawing] = figures.comparison(folder / drawing, rows[table, data], columns, labels)
     for data, found in models.items():
         for kind, write in (
             ("sub_scores", figures.sub_scores),

@@ -46,7 +46,6 @@ FIGURES = {
         "ES, LTM and GTM in the variant `reference`, which made the published numbers, and in the variant `exact`, as "
         "the papers describe them.",
     ),
-    "comparison": ("", "Values of this run and the published ones (hollow), for the rows that have both."),
     "transfer": ("Transfer between defenses", f"{HOW_TO_READ} The tables also have the values before."),
     "sweep": ("", "Metrics against the strength of their attack, with 95 % intervals."),
 }
@@ -188,7 +187,7 @@ def drawings(folder: Path, drawn: list[str], loaded: params.Params) -> list[dict
         kind = next(kind for kind in FIGURES if name.startswith(kind))
         rest = name.removeprefix(kind).lstrip("_")
         table, dataset = "", rest
-        if kind in ("comparison", "sweep"):
+        if kind == "sweep":
             table = next(table for table in loaded["tables"] if rest.startswith(f"{table}_"))
             dataset = rest.removeprefix(f"{table}_")
         title, caption = FIGURES[kind]

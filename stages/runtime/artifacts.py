@@ -44,18 +44,7 @@ def figure_names(params: Mapping[str, Any]) -> list[str]:
     datasets = params["run"]["datasets"]
     sweeps = [f"sweep_{name}" for name, block in params["tables"].items() if "sweep" in block]
     kinds = ("sub_scores", "history", "variants", *sweeps, *(["transfer"] if params["run"]["transfer"] else []))
-    of_runs = [f"{kind}_{dataset}" for dataset in datasets for kind in kinds]
-    return ["tradeoff", *of_runs, *(f"comparison_{table}_{dataset}" for table, dataset in compared(params))]
-
-
-def compared(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Tables and datasets of the run for which a paper has rows to compare with."""
-    return [
-        (name, dataset)
-        for name, block in params["tables"].items()
-        for dataset in params["run"]["datasets"]
-        if dataset in block.get("published", {}).get("datasets", {}) and dataset in block.get("datasets", [dataset])
-    ]
+    return ["tradeoff", *(f"{kind}_{dataset}" for dataset in datasets for kind in kinds)]
 
 
 def require(path: Path, made_by: str) -> Path:

@@ -190,5 +190,3 @@ def test_names_of_figures_follow_the_run():
     assert names[0] == "tradeoff"
     assert {"history_digits", "sweep_eps_sweep_digits"} <= set(names)
     assert len(names) == 1 + 5 * len(LOADED["run"]["datasets"])
-    for_fashion = artifacts.figure_names(LOADED | {"run": LOADED["run"] | {"datasets": ["fashion"]}})
-    assert [name for name in for_fashion if name.startswith("comparison")] == ["comparison_robrank_fashion_fashion"]
