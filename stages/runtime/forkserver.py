@@ -27,7 +27,7 @@ from typing import NoReturn
 
 from stages.runtime import cli, threads
 
-FORKED = ("train", "evaluate", "attack", "visualize", "report")  # stages that import torch
+FORKED = ("train", "evaluate", "attack", "transfer", "visualize", "report")  # stages that import torch
 PRELOADED = (  # by all jobs but torch._dynamo, which torch's optimizers import
     "stages.data.batches",
     "stages.data.splits",
@@ -36,6 +36,7 @@ PRELOADED = (  # by all jobs but torch._dynamo, which torch's optimizers import
     "stages.models.evaluation",
     "stages.models.frozen",
     "stages.models.training",
+    "stages.models.transferring",
     "stages.runtime.provenance",
     "stages.runtime.resume",
     "faiss",

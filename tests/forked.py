@@ -1,0 +1,73 @@
+"""Stages in a fork of the test's own process, which has torch: the same command without two seconds of imports."""
+
+import atexit
+import filecmp
+import importlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+from stages.runtime import cli, forkserver, threads
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def has_the_same_code(folder: Path) -> bool:
+    """Whether the code and the papers of a copy of the project are those of the tests' own process."""
+    files = [path.relative_to(ROOT) for part in ("stages", "workflow") for path in (ROOT / part).rglob("*.[pyc]*")]
+    files = [path for path in files if path.suffix in (".py", ".yaml", ".csv")]
+    _, different, missing = filecmp.cmpfiles(ROOT, folder, files, shallow=False)
+    return not (different or missing)
+
+
+def run(folder: Path, name: str, words: list[str], timeout: float) -> subprocess.CompletedProcess | None:
+    """``python -m stages.<name> <words>`` in a folder; None where a process of its own must do it."""
+    if name not in forkserver.FORKED or sys.platform != "linux":
+        return None
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as told:
+        outcome, answer = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                _stage(folder, name, words, (said.fileno(), told.fileno()), answer)
+            finally:
+                os._exit(1)
+        os.close(answer)
+        status = _awaited(child, [name, *words], timeout)
+        with os.fdopen(outcome) as read:
+            if read.read() == forkserver.ALONE:
+                return None
+        said.seek(0), told.seek(0)
+        return subprocess.CompletedProcess([name, *words], status, said.read(), told.read())
+
+
+def _awaited(child: int, command: list[str], timeout: float) -> int:
+    """The exit status of a child, negative for a signal."""
+    until = time.monotonic() + timeout
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            raise subprocess.TimeoutExpired(command, timeout)
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+def _stage(folder: Path, name: str, words: list[str], files: tuple[int, int], answer: int) -> None:
+    """Be the stage, in the forked process, and end."""
+    atexit._clear()  # what the tests' process is to do at its own end
+    for number, file in enumerate(files, start=1):
+        os.dup2(file, number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+    logging.getLogger().handlers.clear()
+    warnings.resetwarnings()
+    os.chdir(folder)
+    os.environ[threads.LOADED_WITH] = "1"
+    main = importlib.import_module(f"stages.{name}").main
+    sys.argv = [f"stages/{name}.py", *words]
+    cli.process(main, lambda status: os.write(answer, str(status).encode()))
