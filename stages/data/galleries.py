@@ -14,9 +14,8 @@ COLUMNS = ["image_name", "item_id", "evaluation_status"]
 COUNT = re.compile(r"[0-9]{1,9}")
 ITEM = re.compile(r"id_([0-9]{1,18})")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-PERSON = re.compile(
-    r"(-1|[0-9]{1,18})_c([0-9]{1,9})[^0-9].*"
-)  # 0002_c1s1_000451_03.jpg: identity, camera, sequence, frame, box
+# 0002_c1s1_000451_03.jpg: identity and camera, then sequence, frame and box
+PERSON = re.compile(r"(-1|[0-9]{1,18})_c([0-9]{1,9})[^0-9].*")
 JUNK = "-1"  # neither right nor wrong: part of no ranking
 
 
