@@ -11,9 +11,11 @@ from stages.runtime.errors import UserError
 
 PARTITION = "list_eval_partition.txt"
 COLUMNS = ["image_name", "item_id", "evaluation_status"]
-ITEM = re.compile(r"id_(\d{1,18})")
+COUNT = re.compile(r"[0-9]{1,9}")
+ITEM = re.compile(r"id_([0-9]{1,18})")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-PERSON = re.compile(r"(-1|\d{1,18})_c(\d{1,9})\D.*")  # 0002_c1s1_000451_03.jpg: identity, camera, sequence, frame, box
+# 0002_c1s1_000451_03.jpg: identity and camera, then sequence, frame and box
+PERSON = re.compile(r"(-1|[0-9]{1,18})_c([0-9]{1,9})[^0-9].*")
 JUNK = "-1"  # neither right nor wrong: part of no ranking
 
 
@@ -28,7 +30,7 @@ def in_shop(raw: Path) -> list[Item]:
     """
     tree = Tree(raw)
     (number, count), *lines = lines_of(tree.required(PARTITION)) or [(1, "")]
-    if not count.isdecimal() or not lines or lines[0][1].casefold().split() != COLUMNS:
+    if not COUNT.fullmatch(count) or not lines or lines[0][1].casefold().split() != COLUMNS:
         raise UserError(
             f"{PARTITION}: line {number}: does not begin with a number of images and a line `{' '.join(COLUMNS)}`; "
             "put the published list there"

@@ -100,7 +100,7 @@ def test_a_wrong_line_of_in_shop(tmp_path, change, expected):
 
 def test_lists_of_in_shop_that_are_none(tmp_path):
     listing = make_in_shop(tmp_path)
-    for content in ("", "28\n", "28"):
+    for content in ("", "28\n", "28", "9" * 5000):
         listing.write_text(content)
         assert "line 1: does not begin with a number of images" in refused("in_shop", tmp_path)
     listing.unlink()
