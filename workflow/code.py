@@ -253,6 +253,11 @@ def _packages(module: str) -> Iterator[str]:
         module = module.rpartition(".")[0]
 
 
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of all code of one file, comments, docstrings and layout left out."""
+    return hashlib.sha256(canonical(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+
+
 @cache
 def digest(module: str, named: frozenset[str] | None, root: Path = ROOT) -> str:
     """SHA-256 of the code that ``python -m <module>`` runs; of registries the entries ``named``, or all for None."""

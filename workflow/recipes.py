@@ -171,10 +171,14 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def hash_of_files(root: Path, *patterns: str) -> str:
-    """SHA-256 over names and contents of the files that match."""
+    """SHA-256 over names and contents of the files that match; of code without comments and docstrings."""
     found = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
-    whole = "".join(f"{path.relative_to(root).as_posix()} {checksums.sha256(path)}\n" for path in found)
+    whole = "".join(f"{path.relative_to(root).as_posix()} {_hash_of(path)}\n" for path in found)
     return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    return code.digest_of_file(path) if path.suffix == ".py" else checksums.sha256(path)
 
 
 def of_run(params: Params) -> dict[Path, Values]:

@@ -53,3 +53,14 @@ def test_what_the_log_warns_of_attacks_nothing_again():
     assert not [module for module, _ in reached if module == "stages.core.evaluation_checks"]
     assert "stages/core/evaluation_checks.py" in recipes.FILES["report"]
     assert all(list(ROOT.glob(pattern)) for pattern in recipes.FILES["report"])
+
+
+def test_a_comment_on_a_warning_prints_no_page_anew(tmp_path):
+    """Its words do."""
+    path = tmp_path / "checks.py"
+    path.write_text('def say():\n    return "weak"\n')
+    before = recipes.hash_of_files(tmp_path, "checks.py")
+    path.write_text('def say():\n    """Say it."""\n    return "weak"  # not strong\n')
+    assert recipes.hash_of_files(tmp_path, "checks.py") == before
+    path.write_text('def say():\n    return "weaker"\n')
+    assert recipes.hash_of_files(tmp_path, "checks.py") != before
