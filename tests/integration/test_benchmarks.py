@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from stages.core.defenses import DEFENSES
 from stages.core.scores import STANDARD_ATTACKS
@@ -59,3 +60,14 @@ def test_peers_at_toy_size_print_a_ratio_for_each_of_the_same_works():
     assert works <= ratios.keys()
     assert all(float(ratios[name]) > 0.2 for name in works)
     assert "Measured elsewhere" in done.stdout
+
+
+def test_both_ways_to_call_faiss_find_clusters_that_lie_apart():
+    from benchmarks.nmi import plain_clustering
+    from stages.core.metrics import nmi
+
+    labels = torch.arange(3).repeat(50)
+    points = torch.nn.functional.one_hot(labels, 4).float() + 0.01 * torch.randn(150, 4)
+    best = max(plain_clustering(points.numpy(), labels.numpy(), seed) for seed in range(5))
+    assert best == pytest.approx(1)
+    assert max(nmi(points, labels, seed=seed) for seed in range(5)) == pytest.approx(1)
