@@ -176,7 +176,9 @@ def compared(rows: list[Row], columns: list[str]) -> str:
         for name in columns:
             cell, printed, decimals = row.cells[name], row.published[name], column(name).decimals
             if printed is not None:
-                apart = f"{cell.mean - printed:+.{decimals}f}" if cell else ""
+                apart = (
+                    f"{round(cell.mean - printed, decimals) + 0.0:+.{decimals}f}" if cell else ""
+                )  # no minus at zero
                 ours = [text(name, cell, interval=True), apart, row.verdicts[name]]
                 body.append([row.title, column(name).heading, f"{printed:.{decimals}f}", *ours])
     table = pd.DataFrame(body, columns=["row", "metric", "published", "ours", "difference", "verdict"])

@@ -21,6 +21,7 @@ def gpu(folder, *words):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_gpu_benchmark_at_toy_size_prints_one_table_and_resumes(tmp_path):
     first = gpu(tmp_path, "--toy")
     assert first.returncode == 0, first.stderr
@@ -51,6 +52,7 @@ def test_without_a_gpu_the_real_sizes_are_refused_in_one_line(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_peers_at_toy_size_print_a_ratio_for_each_of_the_same_works():
     command = [sys.executable, "-m", "benchmarks.peers", "200"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

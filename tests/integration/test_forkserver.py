@@ -166,7 +166,7 @@ def test_sigterm_reaches_the_job_which_cleans_up_and_says_try_again(project, ser
     job, worker = waiting(project, server)
     assert worker.pid != job.pid
     job.send_signal(signal.SIGTERM)
-    assert "ended by SIGTERM" in job.communicate(timeout=20)[1]
+    assert "ended by SIGTERM" in job.communicate(timeout=120)[1]
     assert job.returncode == cli.PREEMPTED
     assert ended(worker)
     assert not list((project.folder / OUT.parent).iterdir())
@@ -175,7 +175,7 @@ def test_sigterm_reaches_the_job_which_cleans_up_and_says_try_again(project, ser
 def test_ctrl_c_reaches_the_job(project, server):
     job, worker = waiting(project, server)
     job.send_signal(signal.SIGINT)
-    assert job.communicate(timeout=20)[1] == "train: interrupted\n"
+    assert job.communicate(timeout=120)[1] == "train: interrupted\n"
     assert job.returncode == 1
     assert ended(worker)
 
@@ -194,7 +194,7 @@ def test_a_killed_command_takes_its_job_with_it(project, server):
 def test_a_killed_job_ends_its_command_by_the_same_signal(project, server):
     job, worker = waiting(project, server)
     worker.kill()
-    job.communicate(timeout=20)
+    job.communicate(timeout=120)
     assert job.returncode == -signal.SIGKILL
 
 
@@ -232,7 +232,7 @@ def test_two_jobs_at_once_do_not_wait_for_each_other(project, server):
     assert second.returncode == 0
     assert first.poll() is None
     first.terminate()
-    first.communicate(timeout=20)
+    first.communicate(timeout=120)
     assert ended(worker)
 
 
@@ -254,7 +254,7 @@ def test_a_server_whose_run_was_killed_ends_after_its_last_job(project):
     assert worker.is_running()
     assert job.poll() is None
     job.terminate()
-    job.communicate(timeout=20)
+    job.communicate(timeout=120)
     assert job.returncode == cli.PREEMPTED
     assert ended(server)
     assert all(ended(process) for process in command)

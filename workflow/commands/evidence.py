@@ -17,7 +17,7 @@ from typing import Any
 from stages.runtime import artifacts, params
 from workflow.commands import show
 
-JOB = ("stage", "words", "seconds", "processor_seconds", "memory_mib", "processor", "platform", "torch", "commit")
+JOB = ("stage", "words", "seconds", "processor_seconds", "memory_mib", "processor", "torch", "commit")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ def attacked(device, name, strength):
         gallery = Gallery.of(model(pixels.to(device)), (torch.arange(20) // 7).to(device))
     draws = [generator(0, name, int(item)) for item in items]
     batch = AttackBatch(gallery, items.to(device), ATTACKS[name].select(gallery, items.to(device), draws))
-    budget = {"eps": 0.1, "alpha": 0.03, "steps": 6, "strength": strength, "generators": draws}
+    budget = {"eps": 0.1, "alpha": 0.03, "steps": 2, "strength": strength, "generators": draws}
     result = run(ATTACKS[name], model, pixels[items].to(device), batch, **budget)
     figures = [*result.after.values(), *(value for value in result if isinstance(value, torch.Tensor))]
     assert {value.device.type for value in figures} == {device.type}
