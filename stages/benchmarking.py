@@ -20,7 +20,7 @@ from stages.core.training import TrainingError
 from stages.models import attacking, evaluation
 from stages.models.arrays import Given, checked
 from stages.models.inference import embed_split
-from stages.reporting.results import doubtful
+from stages.reporting.doubts import doubtful
 from stages.reporting.scoring import Queries, metric_name, scores
 
 

@@ -1,9 +1,67 @@
-"""Signs that attacks were too weak, with the model that each is of."""
+"""What speaks against a model's values: a collapse, attacks that look broken, and attacks that were too weak."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
+from stages.core.evaluation_checks import STUCK, UNIMPROVED
+from stages.core.metrics import collapse
 from stages.reporting.results import Model
+
+
+def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str, str, Model]]:
+    """Dataset, defense and model, of all models."""
+    for dataset, by_defense in models.items():
+        for defense, found in by_defense.items():
+            yield from ((dataset, defense, model) for model in found)
+
+
+class Collapse(NamedTuple):
+    """A model that has no ranking left, and why."""
+
+    dataset: str
+    defense: str
+    seed: int
+    reason: str
+
+
+def collapses(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Collapse]:
+    """All collapsed models, of those by dataset and defense."""
+    return [
+        Collapse(dataset, defense, model.seed, collapse(*itemgetter("recall_at_1", "chance", "spread")(model.values)))
+        for dataset, defense, model in every(models)
+        if model.values["collapsed"]
+    ]
+
+
+class FailedCheck(NamedTuple):
+    """An attack that looks broken, and why."""
+
+    dataset: str
+    defense: str
+    seed: int
+    attack: str
+    reason: str
+
+
+def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[FailedCheck]:
+    """All attacks that may not have attacked, of the models by dataset and defense."""
+    return [
+        FailedCheck(dataset, defense, model.seed, attack, why)
+        for dataset, defense, model in every(models)
+        for attack, checks in model.checks.items()
+        if (why := doubtful(checks))
+    ]
+
+
+def doubtful(checks: Mapping[str, float]) -> str:
+    """Why an attack may not have attacked, by its self-checks: too few objectives improved, no movement, or gradients
+    that vanish; "" where nothing speaks for it."""
+    if 1 - checks["improved"] > UNIMPROVED:
+        return f"only {100 * checks['improved']:.0f} % of objectives ended better than they started"
+    if checks["stuck"] > STUCK:
+        return f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
+    return "no image was changed" if checks["largest_change"] == 0 else ""
 
 
 class Doubt(NamedTuple):
@@ -18,9 +76,5 @@ class Doubt(NamedTuple):
 def of_models(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
     """All signs that attacks were too weak, of the models by dataset and defense."""
     return [
-        Doubt(dataset, defense, model.seed, line)
-        for dataset, by_defense in models.items()
-        for defense, found in by_defense.items()
-        for model in found
-        for line in model.doubts
+        Doubt(dataset, defense, model.seed, line) for dataset, defense, model in every(models) for line in model.doubts
     ]

@@ -40,7 +40,7 @@ def write(params: Params) -> list[Path]:
         )
     log.info("read %d models", count)
     moved, labels = transfers.read(params["run"]), labels_of(params)
-    failed, collapsed = [*results.failed_checks(models), *transfers.findings(moved)], results.collapses(models)
+    failed, collapsed = [*doubts.failed_checks(models), *transfers.findings(moved)], doubts.collapses(models)
     doubtful = doubts.of_models(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]

@@ -1,7 +1,6 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.core.evaluation_checks import STUCK, UNIMPROVED
-from stages.core.metrics import collapse
 from stages.core.stats import Estimate, estimate
 from stages.reporting import strong
 from stages.reporting.scoring import Queries, metric_name, scores
@@ -225,58 +222,3 @@ def lead(first: list[Model], second: list[Model], metric: str) -> Estimate:
     pairs = [(model, others[model.seed]) for model in first if model.seed in others]
     gaps = [one.values[metric] - other.values[metric] for one, other in pairs]
     return estimate(gaps, [one.draws[metric] - other.draws[metric] for one, other in pairs])
-
-
-def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str, str, Model]]:
-    """Dataset, defense and model, of all models."""
-    for dataset, by_defense in models.items():
-        for defense, found in by_defense.items():
-            yield from ((dataset, defense, model) for model in found)
-
-
-class Collapse(NamedTuple):
-    """A model that has no ranking left, and why."""
-
-    dataset: str
-    defense: str
-    seed: int
-    reason: str
-
-
-def collapses(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Collapse]:
-    """All collapsed models, of those by dataset and defense."""
-    return [
-        Collapse(dataset, defense, model.seed, collapse(*itemgetter("recall_at_1", "chance", "spread")(model.values)))
-        for dataset, defense, model in every(models)
-        if model.values["collapsed"]
-    ]
-
-
-class FailedCheck(NamedTuple):
-    """An attack that looks broken, and why."""
-
-    dataset: str
-    defense: str
-    seed: int
-    attack: str
-    reason: str
-
-
-def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[FailedCheck]:
-    """All attacks that may not have attacked, of the models by dataset and defense."""
-    return [
-        FailedCheck(dataset, defense, model.seed, attack, why)
-        for dataset, defense, model in every(models)
-        for attack, checks in model.checks.items()
-        if (why := doubtful(checks))
-    ]
-
-
-def doubtful(checks: Mapping[str, float]) -> str:
-    """Why an attack may not have attacked, by its self-checks: too few objectives improved, no movement, or gradients
-    that vanish; "" where nothing speaks for it."""
-    if 1 - checks["improved"] > UNIMPROVED:
-        return f"only {100 * checks['improved']:.0f} % of objectives ended better than they started"
-    if checks["stuck"] > STUCK:
-        return f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
-    return "no image was changed" if checks["largest_change"] == 0 else ""

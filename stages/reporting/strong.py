@@ -87,7 +87,7 @@ def strongest(name: str, blocks: Blocks, tables: Tables, transferred: Transferre
 def doubts(defense: str, blocks: Blocks, tables: Tables, transferred: Transferred) -> list[str]:
     """Signs that one model's attacks were too weak: of members of suites, and between blocks of one goal.
 
-    What a block without a suite shows by itself is in its own checks (``results.doubtful``). Transferred images are
+    What a block without a suite shows by itself is in its own checks (``doubts.doubtful``). Transferred images are
     compared with attacks that were stronger than the protocol's.
     """
     found: list[str] = []

@@ -9,8 +9,9 @@ import pandas as pd
 
 from stages.core.evaluation_checks import ahead
 from stages.core.scores import SHARES
+from stages.reporting.doubts import FailedCheck
 from stages.reporting.plotting import INK, drawn
-from stages.reporting.results import FailedCheck, read_table
+from stages.reporting.results import read_table
 from stages.reporting.tables import column
 from stages.runtime import artifacts, checksums
 

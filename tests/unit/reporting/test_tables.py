@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.core.stats import Estimate, Interval
-from stages.reporting import published, results, scoring, tables
+from stages.reporting import doubts, published, results, scoring, tables
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
 from stages.reporting.tables import Row
@@ -103,10 +103,10 @@ def test_marks():
     [({"improved": 0.4}, "only 40 %"), ({"stuck": 0.2}, "20 % of queries"), ({"largest_change": 0.0}, "no image was")],
 )
 def test_attacks_that_look_broken_are_reported(checks, reason):
-    (failed,) = results.failed_checks({"digits": {"act": [model(**checks)]}})
+    (failed,) = doubts.failed_checks({"digits": {"act": [model(**checks)]}})
     assert failed[:4] == ("digits", "act", 0, "es")
     assert reason in failed.reason
-    assert results.failed_checks({"digits": {"act": [model()]}}) == []
+    assert doubts.failed_checks({"digits": {"act": [model()]}}) == []
 
 
 def test_scores_follow_from_per_query_values():
