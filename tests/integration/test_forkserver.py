@@ -67,13 +67,18 @@ def project(tmp_path_factory):
     return stood_in(tmp_path_factory.mktemp("forked"))
 
 
+def heed_ctrl_c():
+    """In a started process: as at a terminal, also where a shell runs the tests in the background and ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_server(folder):
     """A fork server in a folder, held by a process that is waiting for its standard input to end; its socket."""
     shown = f"import os; print(os.environ['{cli.FORKSERVER}'], flush=True); input()"
     command = [sys.executable, "-m", "stages.runtime.forkserver", sys.executable, "-c", shown]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    holder = subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
+    holder = subprocess.Popen(command, cwd=folder, env=environment, text=True, preexec_fn=heed_ctrl_c, **pipes)
     return holder, holder.stdout.readline().strip()
 
 
@@ -103,7 +108,7 @@ def start(project, server="", words=WORDS, **environment):
     environment = os.environ | {"PYTHONPATH": str(project.folder), cli.FORKSERVER: server} | environment
     command = [sys.executable, "-m", "stages.train", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=project.folder, env=environment, text=True, **pipes)
+    return subprocess.Popen(command, cwd=project.folder, env=environment, text=True, preexec_fn=heed_ctrl_c, **pipes)
 
 
 def waiting(project, server):
