@@ -19,11 +19,15 @@ STAGES = (*forkserver.FORKED, "prepare", "validate")
 
 
 def has_the_same_code(folder: Path) -> bool:
-    """Whether the code and the papers of a copy of the project are those of the tests' own process."""
-    files = [path.relative_to(ROOT) for part in ("stages", "workflow") for path in (ROOT / part).rglob("*.[pyc]*")]
-    files = [path for path in files if path.suffix in (".py", ".yaml", ".csv")]
-    _, different, missing = filecmp.cmpfiles(ROOT, folder, files, shallow=False)
-    return not (different or missing)
+    """Whether the code and the papers of a copy of the project are those of the tests' own process, file by file."""
+    own = code_of(ROOT)
+    return own == code_of(folder) and not any(filecmp.cmpfiles(ROOT, folder, own, shallow=False)[1:])
+
+
+def code_of(folder: Path) -> set[Path]:
+    """Code and papers of a project, as paths below its folder."""
+    found = (path for part in ("stages", "workflow") for path in (folder / part).rglob("*.*"))
+    return {path.relative_to(folder) for path in found if path.suffix in (".py", ".yaml", ".csv")}
 
 
 def run(folder: Path, name: str, words: list[str], timeout: float) -> subprocess.CompletedProcess | None:
