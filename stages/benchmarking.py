@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stages.core.attacks import ATTACKS
 from stages.core.defenses.own import own as width
+from stages.core.directions import metrics_of
 from stages.core.models import Embedder, OwnModel
 from stages.core.scores import STANDARD_ATTACKS
 from stages.core.stats import percentile_interval
@@ -113,7 +114,7 @@ def estimates(
             {
                 metric_name(metric, name): table[f"{metric}_{when}"]
                 for name, table in tables.items()
-                for metric in attacking.metrics_of(table)
+                for metric in metrics_of(table)
             }
         )
         for when in ("before", "after")

@@ -1,7 +1,9 @@
-"""Which way attacks move what they measure, and the worst of several runs by it.
+"""What attacks measure: its names, which way an attack moves it, and the worst of several runs by it.
 
 Apart from the scores, so that a corrected formula of a score attacks nothing again.
 """
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +31,12 @@ ATTACK_DIRECTIONS = {
 }
 
 
+def metrics_of(columns: Iterable[object]) -> list[str]:
+    """Names of what an attack measured, from the columns of its per-query values."""
+    measured = [name.removesuffix("_after") for name in map(str, columns) if name.endswith("_after")]
+    return [name for name in measured if name != "objective"]
+
+
 def direction(metric: str) -> int:
     """+1 if an attack wins by raising the metric, -1 if by lowering it; ranks with ties as half follow the strict.
 
@@ -38,7 +46,7 @@ def direction(metric: str) -> int:
     return ATTACK_DIRECTIONS[metric.removesuffix("_ties_half")]
 
 
-def worst_case(metric: str, runs: ArrayLike) -> NDArray[np.float64]:
+def worst_case(metric: str, runs: ArrayLike | Sequence[ArrayLike]) -> NDArray[np.float64]:
     """The attack's best value of a metric for each query, (Q,), over several runs of one goal (R, Q).
 
     It is the metric's own worst: where a goal is measured twice (ES:D and ES:R) the two may come from different runs.

@@ -3,7 +3,7 @@
 After the warnings of AutoAttack (Croce & Hein 2020) and the checklist of Carlini et al. 2019.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stages.core.attacking import PROTOCOL, Strength
-from stages.core.directions import ATTACK_DIRECTIONS, direction
+from stages.core.directions import ATTACK_DIRECTIONS, direction, metrics_of, worst_case
 from stages.core.search import BLACK_BOX
 
 RANGES = {"tma": 2.0, "es_d": 2.0, "order": 2.0, "order_src": 2.0}  # of what is measured; percents otherwise
@@ -90,12 +90,6 @@ def masking_findings(
     ]
 
 
-def metrics_of(columns: Iterable[object]) -> list[str]:
-    """Names of what an attack measured, from the columns of its per-query values."""
-    measured = [name.removesuffix("_after") for name in map(str, columns) if name.endswith("_after")]
-    return [name for name in measured if name != "objective"]
-
-
 def runs(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> list[Run]:
     """The runs of an attack block, one for each member of its suite, from its per-query columns.
 
@@ -146,8 +140,7 @@ def masked(name: str, tried: Sequence[Run], others: Sequence[Run] = ()) -> list[
     meaning = MASKED if len(white) > 1 or any(run.strength != PROTOCOL for run in white) else WEAK
     found = []
     for metric in directed(white[0]) if white else ():
-        way = direction(metric)
-        strongest = way * np.max([way * run.after[metric] for run in white], axis=0)
+        strongest = worst_case(metric, [run.after[metric] for run in white])
         without = [(run.name, run.after[metric]) for run in (*black, *others)]
         found += masking_findings(name, metric, strongest, without, meaning)
     return found

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from stages.data import originals
 from stages.data.originals import is_shown, kind_of
 from stages.runtime.errors import UserError, reason
-from stages.runtime.progress import transfer
+from stages.runtime.progress import downloading
 
 log = logging.getLogger(__name__)
 CHUNK = 1 << 20
@@ -151,7 +151,7 @@ def receive(url: str, part: Path) -> None:
             raise requests.RequestException("the server resumed at another place")
         total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
         with part.open("ab" if resumed else "wb") as file:
-            for block in transfer(chunks(answer), total=total, done=file.tell(), label=url):
+            for block in downloading(chunks(answer), total=total, done=file.tell(), label=url):
                 file.write(block)
         if total and part.stat().st_size < total:
             raise requests.RequestException(f"broke off after {part.stat().st_size} of {total} bytes")

@@ -14,6 +14,7 @@ from torch import Tensor
 from stages.core.attacking import PROTOCOL, Strength, run, worst_of
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import AttackBatch, Gallery
+from stages.core.directions import metrics_of
 from stages.core.seeding import EXAMPLES, drawn_order, generator
 from stages.runtime import artifacts, checksums, resume
 
@@ -162,12 +163,6 @@ def targets_of(table: pd.DataFrame) -> Tensor:
     if "target" in table:
         return torch.from_numpy(table["target"].to_numpy(dtype=np.int64))
     return torch.from_numpy(table.filter(regex=r"^target_\d+$").to_numpy(dtype=np.int64))
-
-
-def metrics_of(table: pd.DataFrame) -> list[str]:
-    """Names of what an attack measures, from its per-query values."""
-    measured = [name.removesuffix("_after") for name in map(str, table) if name.endswith("_after")]
-    return [name for name in measured if name != "objective"]
 
 
 def checks_of(table: pd.DataFrame) -> dict[str, float]:

@@ -13,10 +13,11 @@ from torch import Tensor
 from stages.core.attacking import measured
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import Attack, AttackBatch
+from stages.core.directions import metrics_of
 from stages.core.seeding import drawn_order
 from stages.core.sets import Sets
 from stages.models import embeddings, frozen
-from stages.models.attacking import ImageSet, metrics_of, targets_of
+from stages.models.attacking import ImageSet, targets_of
 from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params

@@ -16,8 +16,8 @@ def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str
             yield from ((dataset, defense, model) for model in found)
 
 
-class Collapse(NamedTuple):
-    """A model that has no ranking left, and why."""
+class Doubt(NamedTuple):
+    """Something that speaks against one model's values: a collapse, or a sign that its attacks were too weak."""
 
     dataset: str
     defense: str
@@ -25,12 +25,19 @@ class Collapse(NamedTuple):
     reason: str
 
 
-def collapses(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Collapse]:
-    """All collapsed models, of those by dataset and defense."""
+def collapses(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
+    """All models that have no ranking left, and why, of those by dataset and defense."""
     return [
-        Collapse(dataset, defense, model.seed, collapse(*itemgetter("recall_at_1", "chance", "spread")(model.values)))
+        Doubt(dataset, defense, model.seed, collapse(*itemgetter("recall_at_1", "chance", "spread")(model.values)))
         for dataset, defense, model in every(models)
         if model.values["collapsed"]
+    ]
+
+
+def weak_attacks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
+    """All signs that attacks were too weak, of the models by dataset and defense."""
+    return [
+        Doubt(dataset, defense, model.seed, line) for dataset, defense, model in every(models) for line in model.doubts
     ]
 
 
@@ -62,19 +69,3 @@ def doubtful(checks: Mapping[str, float]) -> str:
     if checks["stuck"] > STUCK:
         return f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
     return "no image was changed" if checks["largest_change"] == 0 else ""
-
-
-class Doubt(NamedTuple):
-    """A sign that one model's attacks were too weak."""
-
-    dataset: str
-    defense: str
-    seed: int
-    reason: str
-
-
-def of_models(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
-    """All signs that attacks were too weak, of the models by dataset and defense."""
-    return [
-        Doubt(dataset, defense, model.seed, line) for dataset, defense, model in every(models) for line in model.doubts
-    ]

@@ -39,9 +39,9 @@ def write(params: Params) -> list[Path]:
             f"`python -m stages.evaluate {words}` first"
         )
     log.info("read %d models", count)
-    moved, labels = transfers.read(params["run"]), labels_of(params)
-    failed, collapsed = [*doubts.failed_checks(models), *transfers.findings(moved)], doubts.collapses(models)
-    doubtful = doubts.of_models(models)
+    transferred, labels = transfers.read(params["run"]), labels_of(params)
+    failed, collapsed = [*doubts.failed_checks(models), *transfers.findings(transferred)], doubts.collapses(models)
+    doubtful = doubts.weak_attacks(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]
     with (
@@ -50,8 +50,8 @@ def write(params: Params) -> list[Path]:
         artifacts.replacing(reports / "figures") as figure_folder,
     ):
         sections, comparison = write_tables(params, models, table_folder)
-        transfers.write(moved, params["run"], labels, table_folder)
-        drawn = draw(params, models, sections, moved, figure_folder)
+        transfers.write(transferred, params["run"], labels, table_folder)
+        drawn = draw(params, models, sections, transferred, figure_folder)
         scores = score_rows(models)
         write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
         write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
@@ -59,7 +59,7 @@ def write(params: Params) -> list[Path]:
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
         found = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful} | {
-            "absent": absent(params, models, moved)
+            "absent": absent(params, models, transferred)
         }
         page_path.write_text(html(params, models, sections, figures=shown, labels=labels, **found))
     for check in failed:
@@ -113,7 +113,7 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
 
 
 def draw(
-    params: Params, models: Models, sections: list[dict[str, Any]], moved: transfers.Transfers, folder: Path
+    params: Params, models: Models, sections: list[dict[str, Any]], transferred: transfers.Transfers, folder: Path
 ) -> list[str]:
     """Draw every figure into a folder; the names of those that show something."""
 
@@ -133,7 +133,7 @@ def draw(
         ):
             shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
         if params["run"]["transfer"]:
-            shown[f"transfer_{data}"] = transfers.draw(folder / f"transfer_{data}", moved[data], labels)
+            shown[f"transfer_{data}"] = transfers.draw(folder / f"transfer_{data}", transferred[data], labels)
         for table, block in params["tables"].items():
             if "sweep" in block:
                 x = partial(strength, data=data, key=block["sweep"])
@@ -160,7 +160,7 @@ def blocks(params: Params) -> dict[str, str]:
     return {"run": parameters.text(run)} | {kind: parameters.text(found) for kind, found in used.items()}
 
 
-def absent(params: Params, models: Models, moved: transfers.Transfers) -> list[str]:
+def absent(params: Params, models: Models, transferred: transfers.Transfers) -> list[str]:
     """Words of the configured jobs whose results are not there."""
     run, missing = params["run"], []
     for dataset, by_defense in models.items():
@@ -172,7 +172,7 @@ def absent(params: Params, models: Models, moved: transfers.Transfers) -> list[s
                     missing.append(words)
                 else:
                     missing += [f"{words} {attack}" for attack in run["attacks"] if attack not in there[seed]]
-    for dataset, by_attack in moved.items():
+    for dataset, by_attack in transferred.items():
         missing += [f"transfer {dataset} {attack}" for attack in run["transfer"] if attack not in by_attack]
     return missing
 

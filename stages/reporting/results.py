@@ -118,7 +118,7 @@ def read_queries(
 ) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source], list[str]]:
     """Per-query values of one model, the self-checks of each attack that ran, where its values come from, and doubts.
 
-    Of a suite they are the worst of its members, of the protocol's attack and of ``transferred`` images.
+    Of a suite they are the worst of its members, of the protocol's attack and of images of the ``transfers``.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
@@ -156,15 +156,26 @@ def read_transferred(dataset: str, defense: str, seed: int, attacks: Sequence[st
     Raises:
         UserError: a file is damaged.
     """
-    found = {}
-    for attack in attacks:
-        path, values = artifacts.transfer_files(dataset, attack)
-        if path.exists():
-            command = f"python -m stages.transfer {dataset} {attack}"
-            checksums.check_beside(checksums.load(path, command), path, command, values.name)
-            table = read_table(values, command)
-            found[attack] = table[(table["defense"] == defense) & (table["seed"] == seed)]
-    return found
+    tables = {attack: read_transfer(dataset, attack) for attack in attacks}
+    return {
+        attack: table[(table["defense"] == defense) & (table["seed"] == seed)]
+        for attack, table in tables.items()
+        if table is not None
+    }
+
+
+def read_transfer(dataset: str, attack: str) -> pd.DataFrame | None:
+    """Per-query values of an attack's transfer between all defenses; None where it is not there.
+
+    Raises:
+        UserError: a file is damaged, or missing beside the other.
+    """
+    path, values = artifacts.transfer_files(dataset, attack)
+    if not path.exists():
+        return None
+    command = f"python -m stages.transfer {dataset} {attack}"
+    checksums.check_beside(checksums.load(path, command), path, command, values.name)
+    return read_table(values, command)
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:

@@ -8,13 +8,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.attacking import PROTOCOL
-from stages.core.directions import worst_case
-from stages.core.evaluation_checks import Run, by_steps, masked, metrics_of, of_runs, runs
+from stages.core.directions import metrics_of, worst_case
+from stages.core.evaluation_checks import Run, by_steps, masked, of_runs, runs
 
 FEWEST = 30  # queries that transferred images need for a comparison, below which a standard error says little
-Blocks = Mapping[
-    str, Mapping[str, Any]
-]  # attack blocks for one dataset, as ``stages.runtime.params.attack`` gives them
+# Attack blocks for one dataset, as ``stages.runtime.params.attack`` gives them.
+Blocks = Mapping[str, Mapping[str, Any]]
 Tables = Mapping[str, pd.DataFrame]  # per-query values of one model by attack block
 # What transferred images did to one model, by the attack block that they were made with: per-query values before and
 # after, and the ``source``, the defense that they were made on.

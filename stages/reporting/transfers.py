@@ -11,11 +11,10 @@ from stages.core.evaluation_checks import ahead
 from stages.core.scores import SHARES
 from stages.reporting.doubts import FailedCheck
 from stages.reporting.plotting import INK, drawn
-from stages.reporting.results import read_table
+from stages.reporting.results import read_transfer
+from stages.reporting.strong import FEWEST
 from stages.reporting.tables import column
-from stages.runtime import artifacts, checksums
 
-FEWEST = 30  # queries, below which a standard error says little
 Transfers = dict[str, dict[str, pd.DataFrame]]  # per-query values by dataset and attack
 HOW_TO_READ = (
     "Rows: the defense whose model the perturbed images were made on. Columns: the defense whose model they are "
@@ -31,18 +30,14 @@ def read(run: Mapping[str, Any]) -> Transfers:
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
     """
-    found: Transfers = {dataset: {} for dataset in run["datasets"]}
-    for dataset, by_attack in found.items():
-        for attack in run["transfer"]:
-            path, values = artifacts.transfer_files(dataset, attack)
-            if path.exists():
-                command = f"python -m stages.transfer {dataset} {attack}"
-                checksums.check_beside(checksums.load(path, command), path, command, values.name)
-                by_attack[attack] = read_table(values, command)
-    return found
+    tables = {data: {attack: read_transfer(data, attack) for attack in run["transfer"]} for data in run["datasets"]}
+    return {
+        dataset: {attack: table for attack, table in by_attack.items() if table is not None}
+        for dataset, by_attack in tables.items()
+    }
 
 
-def metrics_of(table: pd.DataFrame) -> list[str]:
+def sub_scores_of(table: pd.DataFrame) -> list[str]:
     """The metrics of a transfer that are sub-scores; ranks of kept items, say, are none."""
     return [name for name in SHARES if f"{name}_after" in table]
 
@@ -72,7 +67,7 @@ def write(found: Transfers, run: Mapping[str, Any], labels: Mapping[str, str], f
     for attack in run["transfer"]:
         lines, parts = [], []
         for dataset, table in ((data, by_attack[attack]) for data, by_attack in found.items() if attack in by_attack):
-            for metric in metrics_of(table):
+            for metric in sub_scores_of(table):
                 part = cells(table, metric)
                 part.insert(0, "dataset", dataset)
                 part.insert(1, "metric", metric)
@@ -123,7 +118,7 @@ def beaten(own: pd.DataFrame, others: pd.DataFrame, source: str) -> str:
 
     ES:D is left out, because the published one is measured before the last step (method.md Q9) and a transfer after it.
     """
-    for metric in (name for name in metrics_of(own) if name != "es_d" and len(own) >= FEWEST):
+    for metric in (name for name in sub_scores_of(own) if name != "es_d" and len(own) >= FEWEST):
         before, after = f"{metric}_before", f"{metric}_after"
         if (own[before] - others[before]).abs().max() < 1e-6 and (gain := ahead(metric, others[after], own[after])):
             heading = column(metric).heading
@@ -136,7 +131,7 @@ def beaten(own: pd.DataFrame, others: pd.DataFrame, source: str) -> str:
 
 def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> bool:
     """One heat map per attack and metric: rows are the models that images were made on, columns those measured."""
-    panels = [(metric, attack, table) for attack, table in by_attack.items() for metric in metrics_of(table)]
+    panels = [(metric, attack, table) for attack, table in by_attack.items() for metric in sub_scores_of(table)]
     count = max((table["source"].nunique() for *_, table in panels), default=1)
     across = min(3, max(1, len(panels)))
     down = -(-max(1, len(panels)) // across)

@@ -58,7 +58,7 @@ def _published(label: str, total: int) -> Iterator[Callable[[int], None]]:
         path.unlink(missing_ok=True)
 
 
-def transfer(blocks: Iterable[bytes], *, total: int, done: int, label: str) -> Iterator[bytes]:
+def downloading(blocks: Iterable[bytes], *, total: int, done: int, label: str) -> Iterator[bytes]:
     """Pass blocks of a download through, with a bar in bytes; ``total`` is 0 where unknown, ``done`` what is there."""
     from rich.filesize import decimal
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from same_values import assert_same_values
 from torch import nn
 
 from stages import benchmark
@@ -29,7 +30,7 @@ def test_the_same_values_as_the_pipeline(tiny, monkeypatch):
     from stages import attack
     from stages.data.splits import load_split
     from stages.models import checkpoints
-    from stages.reporting.results import estimated, read_model
+    from stages.reporting.results import read_model
     from stages.runtime import params
 
     loaded, model = params.load(), checkpoints.load(tiny.folder / "models/digits/ca_tride/0/model.safetensors", "")
@@ -44,13 +45,7 @@ def test_the_same_values_as_the_pipeline(tiny, monkeypatch):
     asked = {"eps": block["eps"], "alpha": alpha, "steps": 2, "attack_queries": 40, "dataset": "digits"}
     here = benchmark(model, test.pixels[test.rows], test.labels, image_ids=test.image_ids, **asked)
     assert {*SUB_SCORES, "ers", "recall_at_1", "map", "nmi"} <= set(here.index)
-    assert set(here.index) == set(there.values)
-    for metric, (value, low, high) in here.iterrows():
-        found = estimated([there], metric)
-        assert value == pytest.approx(found.mean, rel=1e-9), metric
-        assert (found.interval is None) == np.isnan(low)
-        if found.interval:
-            assert (low, high) == pytest.approx(found.interval, rel=1e-9), metric
+    assert_same_values(here, there)
 
 
 def test_layouts_and_types_are_the_same_images():

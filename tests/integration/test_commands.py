@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.runtime import params
 from workflow.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +103,25 @@ def test_evidence_holds_published_values_and_the_jobs_of_its_table_alone(project
     assert compared.count(["row", "metric", "published", "ours", "difference", "verdict"]) == 1
     assert ["N/A", "R@1", "87.6", "not run", "", "not run"] in compared
     assert len([line for line in compared if line[-1] == "not run" and line[2][0].isdigit()]) == 4 * 5
+
+
+def test_evidence_of_an_unpublished_table_has_no_figure_and_a_broken_record_is_named(project):
+    words = (sys.executable, "-m", "workflow", "evidence", "strong", "out")
+    assert project.run(*words).stdout.startswith("out: 98 cells from 0 jobs")
+    assert not (project.folder / "out" / "figures").exists()
+    records = project.folder / "logs" / "provenance" / "train"
+    records.mkdir(parents=True)
+    (records / "digits-act-0.json").write_text("[]")
+    done = project.run(*words, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("evidence: logs/provenance/train/digits-act-0.json: not the record of a job (")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "evidence").rglob("params.yaml")), ids=str)
+def test_parameters_of_the_evidence_are_valid(path):
+    loaded = params.load(path)
+    assert set(loaded["run"]["datasets"]) <= set(loaded["datasets"])
 
 
 def test_outside_a_study_each_command_says_where_to_be(tmp_path):

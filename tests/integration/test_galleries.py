@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import Project
 from gallery_files import MARKET, make_market, set_up
+from same_values import assert_same_values
 
 from stages import attack, benchmark, evaluate, prepare, report, train, validate, visualize
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
@@ -143,13 +144,7 @@ def test_benchmark_gives_the_same_values(there):
         gallery_cameras=test.sets.cameras[test.sets.gallery],
     )
     model = read_model(*WORDS, {name: {"attack": name} for name in STANDARD_ATTACKS})
-    assert set(found.index) == set(model.values)
-    for metric, (value, low, high) in found.iterrows():
-        here = estimated([model], metric)
-        assert value == pytest.approx(here.mean, rel=1e-9), metric
-        assert (here.interval is None) == np.isnan(low)
-        if here.interval:
-            assert (low, high) == pytest.approx(here.interval, rel=1e-9), metric
+    assert_same_values(found, model)
 
 
 def test_plan_and_model_card_count_both_sets(there):

@@ -12,10 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.runtime import artifacts, params
+from stages.runtime.errors import UserError, reason
 from workflow.commands import show
+
+if TYPE_CHECKING:
+    from stages.reporting.tables import Row
 
 JOB = ("stage", "words", "seconds", "processor_seconds", "memory_mib", "processor", "torch", "commit")
 
@@ -48,7 +52,7 @@ def run(name: str, folder: Path) -> str:
     for dataset, rows in by_dataset.items():
         title = f"{block['title']}: {dataset}"
         texts.append(tables.markdown(title, rows, columns, block["intervals"], block.get("note", "")))
-        if any(value is not None for row in rows for value in row.published.values()):
+        if is_published(rows):
             texts.append(f"{tables.compared(rows, columns)}\n")
     files = [folder / f"{name}.md", folder / f"{name}.csv", folder / "jobs.csv", folder / "params.yaml"]
     with artifacts.writing(*files) as (md_path, csv_path, jobs_path, params_path):
@@ -56,21 +60,32 @@ def run(name: str, folder: Path) -> str:
         outputs.write_csv(pd.DataFrame(cells), csv_path)
         outputs.write_csv(pd.DataFrame(made, columns=JOB), jobs_path)
         params_path.write_bytes(Path(params.FILE).read_bytes())
-    labels = outputs.labels_of(loaded)
-    with artifacts.replacing(folder / "figures") as drawn:
-        for dataset, rows in by_dataset.items():
-            figures.comparison(drawn / f"{name}_{dataset}", rows, columns, labels)
+    if drawn := {dataset: rows for dataset, rows in by_dataset.items() if is_published(rows)}:
+        with artifacts.replacing(folder / "figures") as figure_folder:
+            for dataset, rows in drawn.items():
+                figures.comparison(figure_folder / f"{name}_{dataset}", rows, columns, outputs.labels_of(loaded))
     hours = sum(job["seconds"] for job in made) / 3600
     return f"{folder}: {len(cells)} cells from {len(made)} jobs that took {hours:.1f} hours"
 
 
+def is_published(rows: list[Row]) -> bool:
+    """Whether a paper has a value of any cell."""
+    return any(value is not None for row in rows for value in row.published.values())
+
+
 def jobs(datasets: list[str], defenses: list[str]) -> list[dict[str, Any]]:
-    """The records of the jobs behind some models, in the order of their paths."""
+    """The records of the jobs behind some models, in the order of their paths.
+
+    Raises:
+        UserError: a record cannot be read.
+    """
     found = []
     for path in sorted((artifacts.LOGS / "provenance").glob("*/*.json")):
-        record = json.loads(path.read_text())
-        words = record.get("words", [])
+        try:
+            record = json.loads(path.read_text())
+            words, versions = record["words"], {"torch": record["packages"]["torch"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not the record of a job ({reason(error)}); move it away") from None
         if words[:1] and words[0] in datasets and (len(words) == 1 or words[1] in defenses):
-            versions = {"torch": record["packages"]["torch"]}
             found.append({key: (record | versions).get(key) for key in JOB} | {"words": " ".join(words)})
     return found

@@ -9,7 +9,7 @@ from torch import nn
 from stages.core import evaluation_checks
 from stages.core.attacking import Strength
 from stages.core.attacks.base import Gallery
-from stages.core.directions import direction
+from stages.core.directions import direction, metrics_of
 from stages.core.models import Backbone, Embedder
 from stages.models import attacking
 from stages.models.attacking import AttackConfig
@@ -62,8 +62,8 @@ def suite(name="qa_plus", **members):
 @pytest.mark.parametrize("name", ["qa_plus", "es", "gtm", "spqa_plus"])
 def test_each_query_has_the_worst_of_the_members_by_each_metric(world, name):
     _, table = attacked(world, suite(name))
-    metrics = attacking.metrics_of(table)
-    assert metrics == attacking.metrics_of(attacked(world, PLAIN | {"attack": name})[1])
+    metrics = metrics_of(table)
+    assert metrics == metrics_of(attacked(world, PLAIN | {"attack": name})[1])
     for metric in metrics:
         each = [table[f"{metric}_after@{member}"] for member in MEMBERS]
         worst = np.max(each, axis=0) if direction(metric) > 0 else np.min(each, axis=0)

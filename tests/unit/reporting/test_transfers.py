@@ -59,7 +59,7 @@ def test_a_matrix_holds_sub_scores_by_source_and_measured_defense(metric, share)
 
 def test_further_values_of_an_attack_are_no_matrices():
     table = table_of("order", "order_src", "order_kept", "qa_plus_ties_half")
-    assert transfers.metrics_of(table) == ["order"]
+    assert transfers.sub_scores_of(table) == ["order"]
 
 
 def test_files_of_a_transfer_and_of_one_that_did_not_run(tmp_path):
