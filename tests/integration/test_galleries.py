@@ -11,7 +11,7 @@ from conftest import Project
 from gallery_files import MARKET, make_market, set_up
 from same_values import assert_same_values
 
-from stages import attack, benchmark, evaluate, prepare, report, train, validate, visualize
+from stages import attack, benchmark, evaluate, prepare, report, train, transfer, validate, visualize
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
 from stages.models import checkpoints
 from stages.reporting.results import estimated, read_model
@@ -89,6 +89,28 @@ def test_query_attacks_perturb_queries_and_candidate_attacks_the_gallery(there):
         assert (table["objective_after"] < table["objective_before"]).mean() > 0.5, name
     before = pd.read_parquet("results/persons/act/0/gtt.parquet")["gtt_before"]
     assert (before == 100).all()
+
+
+@pytest.mark.parametrize("name", ["qa_plus", "ca_plus"])
+def test_kept_images_of_either_set_are_measured_on_another_model(there, name):
+    """Both attacks draw their targets alike on every model, so queries start from the measured model's own values."""
+    run = there["run"] | {"defenses": ["act", "vanilla"], "transfer": [name]}
+    words = ("persons", "vanilla", 0)
+    if not Path("results/persons/vanilla/0/benign.json").exists():
+        train.train(there, *words)
+        evaluate.evaluate(there, *words)
+    attack.attack(there, *words, name)
+    transfer.transfer(there | {"run": run}, "persons", name)
+    found = (
+        pd.read_parquet(f"results/transfer/persons/{name}.parquet").set_index(["source", "defense", "row"]).sort_index()
+    )
+    for source, defense in (("act", "vanilla"), ("vanilla", "act"), ("act", "act")):
+        part = found.loc[source, defense]
+        own = pd.read_parquet(f"results/persons/{defense}/0/{name}.parquet").set_index("row").loc[part.index]
+        assert len(part) == 6
+        assert (part[["image_id", "target"]] == own[["image_id", "target"]]).all(axis=None)
+        np.testing.assert_allclose(part[f"{name}_before"], own[f"{name}_before"], atol=1e-6)
+        assert (part[f"{name}_after"] == own[f"{name}_after"]).all() == (source == defense)
 
 
 def test_the_report_has_all_scores_with_intervals(there):

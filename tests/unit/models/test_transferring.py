@@ -102,6 +102,13 @@ def test_a_transfer_by_loop(name, written, pixels):
     assert (found.filter(like="_after").to_numpy() != found.filter(like="_before").to_numpy()).any()
 
 
+@pytest.mark.parametrize("name", ["gtt", "order"])
+def test_rows_name_the_targets_that_the_images_aim_at(name, written):
+    kept = written(name, keep=9)
+    found = transferring.rows(kept, kept.own(), seed=3, source="act", defense="hm")
+    assert torch.equal(attacking.targets_of(found), attacking.targets_of(kept.table))
+
+
 @pytest.mark.parametrize("name", ["qa_plus", "order", "ltm", "spqa_minus"])
 def test_images_measured_where_they_were_made_give_the_attack_itself(name, written, pixels):
     """So images, rows and targets belong together; other rows' images would give other values."""
