@@ -178,10 +178,12 @@ def check_torchrun(words):
 
 
 def check_shell(words):
-    """A command of every system; files of the project that it names are there, and tables of reports are configured."""
+    """A command of every system; files of the project that it names are there, tables are configured or of a transfer."""
+    loaded = params.load(ROOT / "params.yaml")
+    tables = {*loaded["tables"], *(f"transfer_{attack}" for attack in loaded["attacks"]), "mine", "example"}
     for word in words:
         if match := re.fullmatch(r"reports/tables/(\w+)\.md", word):
-            assert match[1] in {*params.load(ROOT / "params.yaml")["tables"], "mine", "example"}
+            assert match[1] in tables
         elif word.startswith(("docs/", "workflow/", "stages/")):
             on_file(word)
 
