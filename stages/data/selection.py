@@ -59,12 +59,14 @@ def by_lists(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[I
 def by_class(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[Item, int, str]]:
     """Classes in the order of their ids: the first ``train`` of them train, the last ``test`` of them test.
 
-    Ordered by label, then by id. ``images_per_class`` keeps the first so many images of each.
+    Ordered by label, then by id. ``images_per_class`` keeps the first so many images of each. The very last
+    ``held_out`` classes take no part: with as many as the final study tests, parameters are chosen on other classes.
 
     Raises:
         UserError: there are fewer classes than asked for, or one lies in a folder for the other split.
     """
     classes = [list(members) for _, members in groupby(sorted(items, key=itemgetter(1, 0)), key=itemgetter(1))]
+    classes = classes[: max(0, len(classes) - split.get("held_out", 0))]
     train, test = split["train"], split["test"]
     if train + test > len(classes):
         raise UserError(f"{FILE}: {key}: {train} + {test} classes asked for, {len(classes)} are there; lower one")
