@@ -1,20 +1,20 @@
 """MATLAB files, read by a process of their own: damaged or hostile ones crash scipy's parser (deep nesting ends in a
 segmentation fault) or fill the memory (a few bytes may announce gigabytes), and neither must reach the stage.
-
-Run as a file, this is that process: it writes what it read to stdout as JSON.
 """
 
 import json
-import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.data import matlab_process
 from stages.runtime.errors import UserError, reason
 
-MEMORY = 4 << 30  # bytes of address space; scipy and its libraries take a fourth of it
+PROCESS = Path(matlab_process.__file__)
 PATIENCE = 300  # seconds; the lists of Cars-196 take one
+CRASHES = tuple(-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT))
 
 
 class Annotations(NamedTuple):
@@ -29,18 +29,23 @@ def read(path: Path) -> Annotations:
 
     Raises:
         UserError: the file is damaged, or not such a file.
+        RuntimeError: the process failed for another reason.
     """
     # -I: nothing but installed packages can be imported, whatever the current folder contains.
-    command = [sys.executable, "-I", __file__, str(path.resolve())]
+    command = [sys.executable, "-I", str(PROCESS.resolve()), str(path.resolve())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        problem = done.stderr.strip().split("\n")[-1] if done.returncode > 0 else "its contents break the parser"
     except subprocess.TimeoutExpired:
         raise UserError(
             f"{path.name}: takes over {PATIENCE} s to read, so it is no list of images; put another copy there"
         ) from None
+    told = reason(done.stderr) if done.stderr else f"exit status {done.returncode}"
+    if done.returncode in CRASHES:
+        told = "its contents break the parser"
+    if done.returncode in (matlab_process.NOT_MATLAB, *CRASHES):
+        raise UserError(f"{path.name}: not a MATLAB file ({told}); put another copy there")
     if done.returncode:
-        raise UserError(f"{path.name}: not a MATLAB file ({problem}); put another copy there")
+        raise RuntimeError(f"the process that reads {path.name} failed: {told}")
     found = json.loads(done.stdout)
     images = found["images"] and [(str(name), int(class_id)) for name, class_id in found["images"]]
     return Annotations(found["class_names"], images)
@@ -66,29 +71,3 @@ def images(found: Annotations, name: str) -> list[tuple[str, int]]:
     if found.images is None:
         raise UserError(f"{name}: no `annotations` with class and path; put another copy there")
     return found.images
-
-
-def parse(path: Path) -> Annotations:
-    """Read the file in this process; raises anything on damaged files."""
-    import numpy as np
-    from scipy.io import loadmat
-
-    contents = loadmat(path, squeeze_me=True, variable_names=["class_names", "annotations"])
-    names = contents.get("class_names")
-    records = contents.get("annotations")
-    fields = getattr(getattr(records, "dtype", None), "names", None) or ()
-    place = next((field for field in ("relative_im_path", "fname") if field in fields), None)
-    return Annotations(
-        None if names is None else [str(one) for one in np.atleast_1d(names)],
-        None
-        if records is None or place is None or "class" not in fields
-        else [(str(one[place]), int(one["class"])) for one in np.atleast_1d(records)],
-    )
-
-
-if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    try:
-        print(json.dumps(parse(Path(sys.argv[1]))._asdict()))
-    except Exception as error:  # scipy raises anything from ValueError to zlib.error
-        sys.exit(reason(error))

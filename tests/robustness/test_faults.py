@@ -221,15 +221,23 @@ def test_a_clock_that_went_back(study, damaged):
     assert outputs(damaged) == outputs(study)
 
 
-def test_a_reader_process_that_dies(tmp_path, monkeypatch):
-    """The MATLAB parser runs apart; its end is a damaged file's, not the stage's."""
+@pytest.mark.parametrize(
+    ("end", "raised", "told"),
+    [
+        ("os.kill(os.getpid(), 11)", "UserError", r"cars_annos.mat: not a MATLAB file .its contents break the parser"),
+        ("os.kill(os.getpid(), 9)", "RuntimeError", r"the process that reads cars_annos.mat failed: exit status -9"),
+        ("import nothing_of_this_name", "RuntimeError", r"reads cars_annos.mat failed: ModuleNotFoundError"),
+    ],
+)
+def test_a_reader_process_that_dies(tmp_path, monkeypatch, end, raised, told):
+    """The MATLAB parser runs apart: a crash is a damaged file's, a kill or a broken installation is not."""
     from original_files import make_cars
 
     from stages.data import matlab
     from stages.data.readers import READERS
     from stages.runtime.errors import UserError
 
-    (tmp_path / "killed.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
-    monkeypatch.setattr(matlab, "__file__", str(tmp_path / "killed.py"))
-    with pytest.raises(UserError, match=r"cars_annos.mat: not a MATLAB file .its contents break the parser"):
+    (tmp_path / "ends.py").write_text(f"import os; {end}")
+    monkeypatch.setattr(matlab, "PROCESS", tmp_path / "ends.py")
+    with pytest.raises({"UserError": UserError, "RuntimeError": RuntimeError}[raised], match=told):
         READERS["cars"](make_cars(tmp_path / "raw"))

@@ -8,6 +8,7 @@ import pytest
 from original_files import make_cars, make_cub, make_devkit, make_sop, picture
 from scipy.io import loadmat, savemat
 
+from stages.data import matlab
 from stages.data.readers import READERS
 from stages.runtime.errors import UserError
 
@@ -221,3 +222,12 @@ def test_devkit_without_the_labels_of_the_test_part(tmp_path):
 
 def test_digits_need_no_files():
     assert len(READERS["digits"](Path("nowhere"))) == 1797
+
+
+def test_the_process_for_matlab_files_needs_nothing_of_the_project(tmp_path, monkeypatch):
+    """A copy of the project beside an environment that has no such package, or another version of it."""
+    alone = shutil.copy(matlab.PROCESS, tmp_path)
+    monkeypatch.setattr(matlab, "PROCESS", Path(alone))
+    assert "stages" not in {line.split()[1].partition(".")[0] for line in Path(alone).read_text().splitlines()
+                            if line.lstrip().startswith(("import ", "from "))}  # fmt: skip
+    assert len(matlab.read(make_cars(tmp_path / "raw") / "cars_annos.mat").images) == 12
