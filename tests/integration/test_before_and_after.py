@@ -8,6 +8,7 @@ import pytest
 
 from stages.runtime import params
 from stages.runtime.errors import UserError
+from workflow import cost
 from workflow.commands import compute, plan
 
 LOADED = params.load()
@@ -34,8 +35,8 @@ def test_the_estimate_counts_passes():
     hm = plan.estimate(LOADED, network, "train", ("digits", "hm", "0"))
     assert act - vanilla == pytest.approx(901 * 30 * 2 * 8 * 0.003)  # ACT perturbs positives and negatives
     assert hm - vanilla == pytest.approx(901 * 30 * 3 * 8 * 0.003)  # HM perturbs all three
-    assert plan.size(LOADED, network, "prepare", ("cub",)) == (5864 + 5924) * 256 * 256 * 3
-    assert plan.size(LOADED, network, "train", ("digits", "act", "0")) == 4000
+    assert cost.size(LOADED, network.weights, "prepare", ("cub",)) == (5864 + 5924) * 256 * 256 * 3
+    assert cost.size(LOADED, network.weights, "train", ("digits", "act", "0")) == 4000
 
 
 def test_a_transfer_costs_forward_passes_of_what_is_kept():
@@ -43,10 +44,10 @@ def test_a_transfer_costs_forward_passes_of_what_is_kept():
     loaded["run"] |= {"defenses": ["vanilla", "act", "hm"], "seeds": [0, 1]}
     words = ("digits", "qa_plus")
     assert plan.estimate(loaded, network, "transfer", words) == pytest.approx(6 * 2 * 3**2 * 0.001)
-    few = plan.size(loaded, network, "attack", ("digits", "act", "0", "qa_plus"))
+    few = cost.size(loaded, network.weights, "attack", ("digits", "act", "0", "qa_plus"))
     loaded["attacks"]["qa_plus"]["keep"] = "all"
     assert plan.estimate(loaded, network, "transfer", words) == pytest.approx(896 * 2 * 3**2 * 0.001)
-    more = plan.size(loaded, network, "attack", ("digits", "act", "0", "qa_plus"))
+    more = cost.size(loaded, network.weights, "attack", ("digits", "act", "0", "qa_plus"))
     assert more - few == (896 - 6) * 8 * 8 * 4
     loaded["datasets"]["digits"]["attack_queries"] = 40
     assert plan.estimate(loaded, network, "transfer", words) == pytest.approx(40 * 2 * 3**2 * 0.001)

@@ -16,7 +16,8 @@ from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
 from stages.models import checkpoints
 from stages.reporting.results import estimated, read_model
 from stages.runtime import params
-from workflow.commands import export, plan
+from workflow import cost
+from workflow.commands import export
 
 WORDS = ("persons", "act", 0)
 
@@ -171,11 +172,11 @@ def test_benchmark_gives_the_same_values(there):
 
 def test_plan_and_model_card_count_both_sets(there):
     data = there["datasets"]["persons"]
-    assert plan.images_tested(data) == 46
-    assert plan.attacked(there, "persons", "ca_plus") == 36
-    assert plan.attacked(there, "persons", "es") == 10
+    assert cost.images_tested(data) == 46
+    assert cost.attacked(there, "persons", "ca_plus") == 36
+    assert cost.attacked(there, "persons", "es") == 10
     data["attack_queries"], whole = 20, data["attack_queries"]
-    assert [plan.attacked(there, "persons", name) for name in ("ca_plus", "es")] == [20, 10]
+    assert [cost.attacked(there, "persons", name) for name in ("ca_plus", "es")] == [20, 10]
     data["attack_queries"] = whole
     assert "On 10 queries and a gallery of 36 images, with attacks" in export.card(
         there, *WORDS, Path("models/persons/act/0/model.safetensors")

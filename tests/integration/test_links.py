@@ -89,7 +89,7 @@ def test_a_fingerprint_changes_with_what_is_read_and_with_nothing_else(tmp_path)
 
 
 def test_plan_looks_whether_a_folder_of_images_is_grey(own, monkeypatch):
-    from workflow.commands.plan import channels_of
+    from workflow.cost import channels_of
 
     monkeypatch.chdir(own.folder)
     channels_of.cache_clear()
