@@ -57,7 +57,7 @@ def test_a_collapsed_model_is_named_by_training_and_by_the_report(tiny):
     said = tiny.stage("report").stderr
     assert said.count("report: digits vanilla 0 has collapsed: ") == 1
     assert "| Vanilla (collapsed) |" in (tiny.folder / "reports/tables/main.md").read_text()
-    assert "These models have no ranking left" in (tiny.folder / "reports/index.html").read_text()
+    assert "These models collapsed and have no ranking left" in (tiny.folder / "reports/index.html").read_text()
 
 
 def together(project):
