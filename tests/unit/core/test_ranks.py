@@ -117,6 +117,19 @@ def test_ranks_of_any_distances(few, values, data):
     assert result[0, : len(expected)].tolist() == expected
 
 
+@pytest.mark.parametrize("other_first", [True, False])
+def test_distances_of_one_key_that_float32_parts_are_compared(monkeypatch, other_first):
+    """Items rank by place where distances differ in their last bit, in bins finer than a step of float32."""
+    monkeypatch.setattr(ranks, "FEW", 0)
+    between = 1 + 2**-24  # rounds to 1, and everything above it to 1 + 2^-23
+    values = {"other": between + 2**-52, "relevant": between, "last": 1 + 2**-22}
+    names = ["other", "relevant", "last"] if other_first else ["relevant", "other", "last"]
+    distances = torch.tensor([[values[name] for name in names]], dtype=torch.float64)
+    labels = torch.tensor([int(name == "other") for name in names])
+    result, _ = ranks.relevant_ranks(distances, torch.tensor([0]), labels, None)
+    assert result.tolist() == [[float(other_first), 2.0]]
+
+
 def test_distances_in_float32_and_queries_apart():
     distances = torch.tensor([[0.5, 0.25, 0.75, 0.25], [0.1, 0.1, 0.1, 0.1]])
     result, counts = ranks.relevant_ranks(distances, torch.tensor([7, 8]), torch.tensor([7, 8, 7, 7]), None)
