@@ -9,58 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.core.ranks import filled, relevant_ranks
 from stages.core.sets import ONE_SET, Sets
 
 NMI_SEED, NMI_STARTS = 123, 10  # the reference's seed, and how many others tell how much the seed decides
 QUERIES = 256  # at a time, where every item is a query: bounds memory whatever the size of the test set
-
-
-def relevant_ranks(
-    distances: Tensor, query_labels: Tensor, gallery_labels: Tensor, exclude: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """0-based ranks (Q, R) of each query's relevant items in ascending order, infinite behind the last; counts (Q,).
-
-    Items at the same distance rank in the order of the gallery. Excluded items are not relevant and rank last.
-    """
-    queries = len(distances)
-    keys = _keys(distances, exclude)
-    relevant = _filled(gallery_labels == query_labels[:, None], exclude, False)
-    row, column = relevant.nonzero(as_tuple=True)
-    counts = torch.bincount(row, minlength=queries)
-    most = int(counts.max()) if queries else 0
-    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-    wanted = keys.new_full((queries, most), torch.inf)
-    wanted[row, place] = keys[row, column]
-    wanted = wanted.sort(dim=1).values
-    # An item is nearer than wanted item k if at most k of the wanted are as near as it or nearer.
-    passed = torch.searchsorted(wanted, keys, right=True)
-    passed += torch.arange(0, queries * (most + 1), most + 1, device=keys.device)[:, None]
-    histogram = torch.bincount(passed.flatten(), minlength=queries * (most + 1)).view(queries, most + 1)
-    ranks = histogram.cumsum(dim=1)[:, :most].double()
-    beyond = torch.arange(most, device=ranks.device) >= counts[:, None]
-    return ranks.masked_fill_(beyond, torch.inf), counts
-
-
-def _keys(distances: Tensor, exclude: Tensor | None) -> Tensor:
-    """Float64 (Q, N) that order like the distances (Q, N), ties by item and excluded items last; no two are alike.
-
-    The last bits of a number carry its item: 2^20 items leave 32 bits behind the point, more than float32 has.
-    """
-    # The sum is a copy, without negative zeros.
-    keys = _filled(distances.double() + 0.0, exclude, torch.finfo(torch.float64).max)
-    items = keys.shape[1]
-    spare = max(1, (items - 1).bit_length())
-    bits = keys.view(torch.int64)
-    bits.bitwise_right_shift_(spare).bitwise_left_shift_(spare)
-    bits.bitwise_or_(torch.arange(items, device=keys.device))
-    return keys
-
-
-def _filled(values: Tensor, exclude: Tensor | None, number: float) -> Tensor:
-    """``values`` (Q, N) with ``number`` written in place of what is excluded: an item (Q,), or a mask (Q, N)."""
-    if exclude is None:
-        return values
-    return values.scatter_(1, exclude[:, None], number) if exclude.ndim == 1 else values.masked_fill_(exclude, number)
 
 
 def _recall(ranks: Tensor, k: int) -> Tensor:
@@ -129,7 +82,7 @@ def recall_at_1(embeddings: Tensor, labels: Tensor, sets: Sets = ONE_SET) -> Ten
     asked, found = sets.of_queries(labels), sets.of_gallery(labels)
     hits = []
     for places, distances in searches(embeddings, sets):
-        nearest = _filled(distances, sets.left_out(places, labels), torch.inf).argmin(dim=1)
+        nearest = filled(distances, sets.left_out(places, labels), torch.inf).argmin(dim=1)
         hits.append((found[nearest] == asked[places]).double())
     return torch.cat(hits)
 
@@ -206,7 +159,7 @@ def chance_recall(labels: Tensor, sets: Sets = ONE_SET) -> float:
     asked, found = sets.of_queries(labels), sets.of_gallery(labels)
     shares = []
     for places in torch.arange(len(asked)).split(QUERIES):
-        counted = _filled(torch.ones(len(places), len(found), dtype=torch.bool), sets.left_out(places, labels), False)
+        counted = filled(torch.ones(len(places), len(found), dtype=torch.bool), sets.left_out(places, labels), False)
         relevant = counted & (found == asked[places, None])
         shares.append(relevant.sum(dim=1).double() / counted.sum(dim=1))
     return torch.cat(shares).mean().item()

@@ -140,22 +140,6 @@ def test_collapse_rule():
     assert metrics.collapse(90.0, 10.0, 0.001) == ""
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), coarse=st.booleans())
-def test_ranks_of_relevant_items_by_loop(seed, coarse):
-    """Ties, of which coarse distances are full, rank in the order of the gallery."""
-    distances, query_labels, labels = world(seed)
-    if coarse:
-        distances = (4 * distances).floor() / 4
-    exclude = torch.arange(6)
-    ranks, counts = metrics.relevant_ranks(distances, query_labels, labels, exclude)
-    for query in range(6):
-        order = sorted((j for j in range(12) if j != query), key=lambda j: (distances[query, j].item(), j))
-        expected = [rank for rank, j in enumerate(order) if labels[j] == query_labels[query]]
-        assert counts[query].item() == len(expected)
-        assert ranks[query].tolist() == expected + [torch.inf] * (ranks.shape[1] - len(expected))
-
-
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_everything_at_once_is_everything_by_itself(monkeypatch, chunk):
     monkeypatch.setattr(metrics, "QUERIES", chunk)
