@@ -149,7 +149,7 @@ def masked(name: str, tried: Sequence[Run], others: Sequence[Run] = ()) -> list[
     found = []
     for metric in directed(white[0]) if white else ():
         strongest = worst_case(metric, [run.after[metric] for run in white])
-        without = [(run.name, run.after[metric]) for run in (*black, *others)]
+        without = [(run.name, run.after[metric]) for run in (*black, *others) if metric in run.after]
         found += masking_findings(name, metric, strongest, without, meaning)
     return found
 
