@@ -2,9 +2,9 @@
 
 ``two_sets``: queries in a gallery of their own, in the numbers of In-Shop, and as many queries as Market-1501 has in a
 gallery of 60,000 with distractors and cameras. ``one_set``: 60,502 random embeddings of 11,316 classes, as many as the
-test images of Stanford Online Products, each a query among all others. Both print the time of all ranking metrics and of
-NMI, and the most memory that the process held. ``starts``: a size where both run, NMI as it is measured (one start from
-random items) beside scikit-learn's k-means++ with ten starts, for classes from clear to blurred.
+test images of Stanford Online Products, each a query among all others. Both print the time of all ranking metrics and
+of NMI, and the most memory that the process held. ``starts``: a size where both run, NMI as it is measured (one start
+from random items) beside scikit-learn's k-means++ with ten starts, for classes from clear to blurred.
 
     python -m benchmarks.gallery [threads] [two_sets | one_set | starts ...]
 """
