@@ -1,9 +1,10 @@
 """The benchmark as a Python call: a model and two arrays in, a table out; no files and no params.yaml."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from stages.core.attacks import ATTACKS
 from stages.core.defenses.own import own as width
 from stages.core.directions import metrics_of
+from stages.core.evaluation_checks import unattacked
 from stages.core.models import Embedder, OwnModel
 from stages.core.scores import STANDARD_ATTACKS
 from stages.core.stats import percentile_interval
@@ -21,8 +23,12 @@ from stages.core.training import TrainingError
 from stages.models import attacking, evaluation
 from stages.models.arrays import Given, checked
 from stages.models.inference import embed_split
-from stages.reporting.doubts import doubtful
+from stages.reporting import strong
 from stages.reporting.scoring import Queries, metric_name, scores
+from stages.runtime.errors import ParameterError, UserError, printable
+from stages.runtime.params import attacks_without_file
+
+STRONG_ATTACKS = tuple(f"{name}_strong" for name in STANDARD_ATTACKS)
 
 
 def benchmark(
@@ -31,9 +37,9 @@ def benchmark(
     labels: ArrayLike | Tensor,
     *,
     eps: float,
-    attacks: Sequence[str] = STANDARD_ATTACKS,
+    attacks: Sequence[str] | Mapping[str, Mapping[str, Any]] = STANDARD_ATTACKS,
     alpha: float | None = None,
-    steps: int = 32,
+    steps: int | None = None,
     seed: int = 0,
     attack_batch: int = 112,
     attack_queries: int | str = "all",
@@ -56,14 +62,19 @@ def benchmark(
         images: numpy or torch, (N, C, H, W) or (N, H, W, C) with C 1 or 3; uint8, or float in [0, 1].
         labels: (N,) whole numbers.
         eps: L-infinity budget of the attacks, in pixels in [0, 1].
-        attacks: names from ``stages.core.attacks.ATTACKS``; ERS needs the nine standard ones, the default.
-        alpha: PGD step size in pixels in [0, 1]; 3/8 of eps by default.
-        steps: PGD steps.
+        attacks: names of attack blocks of the papers in workflow/papers, or entries of ``stages.core.attacks.ATTACKS``
+            at the protocol's strength; ERS needs the nine standard ones, the default, and ERS (strong) also those in
+            ``STRONG_ATTACKS``. Or blocks by name, in the words of params.yaml, which extend or change such blocks, as
+            in ``{"ltm": {}, "hard": {"extends": "ltm", "optimizer": "apgd", "restarts": 5}}``.
+        alpha: step size in pixels in [0, 1], at most eps, for all blocks but members of suites that do not give
+            ``alpha_over_eps`` here; 3/8 of eps in the protocol.
+        steps: the same of the number of steps; 32 in the protocol.
         seed: draws the targets of the attacks.
         attack_batch: images attacked at a time; no effect on results beyond rounding.
         attack_queries: "all", or how many images are attacked, drawn by their ids.
         image_ids: (N,) different whole numbers, which name the images in draws; 0 to N - 1 by default.
-        dataset: names the resamples of the bootstrap; models of one name are resampled jointly.
+        dataset: names the resamples of the bootstrap, so that models of one name are resampled jointly, and chooses
+            values of blocks that differ by dataset.
         gallery_images: the gallery (G, ...) where it is a set of its own, as ``images``; those are the queries then.
         gallery_labels: (G,). Every query's class must be there; other classes are distractors.
         gallery_ids: (G,), as ``image_ids``, and different from those; the next numbers by default.
@@ -78,15 +89,9 @@ def benchmark(
     Raises:
         ValueError: an argument cannot be used; says which and why.
     """
-    unknown = [name for name in attacks if name not in ATTACKS]
-    if unknown:
-        raise ValueError(f"attacks: {unknown[0]!r} is not there; choose from {', '.join(ATTACKS)}")
-    for name, number in {"eps": eps, "alpha": eps if alpha is None else alpha}.items():
-        if not 0 < number <= 1:
-            raise ValueError(f"{name}: {number} is not above 0 and at most 1; pixels are in [0, 1]")
+    blocks = blocks_of(attacks, eps, alpha, steps, dataset)
     queries = Given(images, labels, image_ids, cameras)
     test = checked(queries, Given(gallery_images, gallery_labels, gallery_ids, gallery_cameras))
-    config = attacking.AttackConfig("", eps, 3 / 8 * eps if alpha is None else alpha, steps, seed)
     with frozen(model) as (embed, device):
         load = test.loader(device)
         try:
@@ -98,11 +103,50 @@ def benchmark(
         seen = {kind: test.perturbed(kind, embeddings, device) for kind in ("query", "candidate")}
         tables = {
             name: attack(
-                config._replace(attack=name), embed, seen[ATTACKS[name].perturbs], attack_queries, attack_batch
+                attacking.AttackConfig.of(block, eps, seed),
+                embed,
+                seen[ATTACKS[block["attack"]].perturbs],
+                attack_queries,
+                attack_batch,
             )
-            for name in attacks
+            for name, block in blocks.items()
         }
-    return estimates(benign, per_query, tables, dataset)
+    for line in [*weak(tables), *strong.doubts("", blocks, tables, {})]:
+        warnings.warn(f"attack {line}", stacklevel=2)
+    return estimates(benign, per_query, {name: strong.strongest(name, blocks, tables, {}) for name in tables}, dataset)
+
+
+def blocks_of(
+    attacks: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    eps: float,
+    alpha: float | None,
+    steps: int | None,
+    dataset: str,
+) -> dict[str, dict[str, Any]]:
+    """The blocks of the attacks that a call of ``benchmark`` asks for, by name.
+
+    Raises:
+        ValueError: one of the arguments cannot be used; says which and why.
+    """
+    if not 0 < eps <= 1:
+        raise ValueError(f"eps: {eps} is not above 0 and at most 1; pixels are in [0, 1]")
+    if alpha is not None and not 0 < alpha <= eps:
+        raise ValueError(f"alpha: {alpha} is not above 0 and at most eps, {eps}")
+    if not isinstance(attacks, Mapping):
+        if isinstance(attacks, str) or not all(isinstance(name, str) for name in attacks):
+            raise ValueError(f"attacks: {attacks!r:.100} is no list of names and no mapping of names to blocks")
+        attacks = {name: {} for name in attacks}
+    changes = {"steps": steps, "alpha_over_eps": None if alpha is None else alpha / eps}
+    given = {key: value for key, value in changes.items() if value is not None}
+    try:
+        return attacks_without_file(attacks, given, dataset)
+    except (ParameterError, UserError) as fault:
+        raise ValueError(printable(str(fault))) from None
+
+
+def weak(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Signs that attacks did not attack, from the per-query values of each."""
+    return [f"{name}: {why}" for name, table in tables.items() for why in unattacked(attacking.checks_of(table))]
 
 
 def estimates(
@@ -128,14 +172,11 @@ def estimates(
 def attack(
     config: attacking.AttackConfig, embed: nn.Module, test: attacking.ImageSet, queries: int | str, size: int
 ) -> pd.DataFrame:
-    """Per-query values of one attack; warns where it may not have attacked."""
+    """Per-query values of one attack."""
     chosen, done = attacking.Queries.of(test.ids, queries), attacking.Attacked([], [])
     for _ in attacking.attack_batches(config, embed, test, chosen.batches(size), set(), done):
         pass
-    table = done.table(test.ids, chosen.rows)
-    if why := doubtful(attacking.checks_of(table)):
-        warnings.warn(f"attack {config.attack}: {why}", stacklevel=3)
-    return table
+    return done.table(test.ids, chosen.rows)
 
 
 @contextmanager

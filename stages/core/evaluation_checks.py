@@ -40,21 +40,28 @@ class Run(NamedTuple):
         return self._replace(after={metric: values[queries] for metric, values in self.after.items()})
 
 
-def run_findings(
-    name: str, objective_before: ArrayLike, objective_after: ArrayLike, zero_gradients: ArrayLike
-) -> list[str]:
-    """Did the attack ``name`` lower its objective, and had it gradients to do so? Values (Q,) of each query."""
-    improved = np.asarray(objective_after) < np.asarray(objective_before)
-    stuck = ~improved & (np.asarray(zero_gradients) > 0.5)
-    findings = []
-    if stuck.mean() > STUCK:
-        findings.append(
-            f"{name}: {100 * stuck.mean():.1f} % of the queries have mostly zero gradients and did not improve; try a "
+def unattacked(checks: Mapping[str, float]) -> list[str]:
+    """Why an attack may not have attacked, by its checks: shares of queries, as ``shares`` gives them.
+
+    With ``largest_change``, the L-infinity norm over all images, also whether it changed any.
+    """
+    found = []
+    if checks["stuck"] > STUCK:
+        found.append(
+            f"{100 * checks['stuck']:.1f} % of the queries have mostly zero gradients and did not improve; try a "
             "smooth surrogate, a random start or a black box"
         )
-    if (~improved).mean() > UNIMPROVED:
-        findings.append(f"{name}: the objective did not improve for {100 * (~improved).mean():.1f} % of the queries")
-    return findings
+    if 1 - checks["improved"] > UNIMPROVED:
+        found.append(f"the objective did not improve for {100 * (1 - checks['improved']):.1f} % of the queries")
+    return found + (["no image was changed"] if checks.get("largest_change") == 0 else [])
+
+
+def shares(objective_before: ArrayLike, objective_after: ArrayLike, zero_gradients: ArrayLike) -> dict[str, float]:
+    """Of the values (Q,) of each query: the share whose objective ended lower, ``improved``, and of those with mostly
+    zero gradients whose objective did not, ``stuck``."""
+    improved = np.asarray(objective_after) < np.asarray(objective_before)
+    stuck = ~improved & (np.asarray(zero_gradients) > 0.5)
+    return {"improved": float(improved.mean()), "stuck": float(stuck.mean())}
 
 
 def ahead(metric: str, weaker: ArrayLike, stronger: ArrayLike) -> float:
@@ -113,7 +120,8 @@ def of_runs(name: str, block: Mapping[str, Any], columns: Mapping[str, NDArray[A
     for run in runs(name, block, columns):
         place = run.name.removeprefix(name)
         after, zeros = columns[f"objective_after{place}"], columns[f"zero_gradients{place}"]
-        found += run_findings(run.name, columns["objective_before"], after, zeros)
+        checks = shares(columns["objective_before"], after, zeros)
+        found += [f"{run.name}: {why}" for why in unattacked(checks)]
     return found
 
 
@@ -141,7 +149,7 @@ def masked(name: str, tried: Sequence[Run], others: Sequence[Run] = ()) -> list[
     found = []
     for metric in directed(white[0]) if white else ():
         strongest = worst_case(metric, [run.after[metric] for run in white])
-        without = [(run.name, run.after[metric]) for run in (*black, *others)]
+        without = [(run.name, run.after[metric]) for run in (*black, *others) if metric in run.after]
         found += masking_findings(name, metric, strongest, without, meaning)
     return found
 

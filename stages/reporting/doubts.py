@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import NamedTuple
 
-from stages.core.evaluation_checks import STUCK, UNIMPROVED
+from stages.core.evaluation_checks import unattacked
 from stages.core.metrics import collapse
 from stages.reporting.results import Model
 
@@ -57,15 +57,5 @@ def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Faile
         FailedCheck(dataset, defense, model.seed, attack, why)
         for dataset, defense, model in every(models)
         for attack, checks in model.checks.items()
-        if (why := doubtful(checks))
+        for why in unattacked(checks)
     ]
-
-
-def doubtful(checks: Mapping[str, float]) -> str:
-    """Why an attack may not have attacked, by its self-checks: too few objectives improved, no movement, or gradients
-    that vanish; "" where nothing speaks for it."""
-    if 1 - checks["improved"] > UNIMPROVED:
-        return f"only {100 * checks['improved']:.0f} % of objectives ended better than they started"
-    if checks["stuck"] > STUCK:
-        return f"{100 * checks['stuck']:.0f} % of queries have mostly zero gradients and did not improve"
-    return "no image was changed" if checks["largest_change"] == 0 else ""

@@ -40,7 +40,7 @@ def write(params: Params) -> list[Path]:
         )
     log.info("read %d models", count)
     transferred, labels = transfers.read(params["run"]), labels_of(params)
-    failed, collapsed = [*doubts.failed_checks(models), *transfers.findings(transferred)], doubts.collapses(models)
+    failed, collapsed = doubts.failed_checks(models), doubts.collapses(models)
     doubtful = doubts.weak_attacks(models)
     reports = artifacts.REPORTS
     files = [reports / name for name in ("scores.csv", "headline.csv", "comparison.csv", "metrics.json", "index.html")]

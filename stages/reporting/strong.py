@@ -86,8 +86,9 @@ def strongest(name: str, blocks: Blocks, tables: Tables, transferred: Transferre
 def doubts(defense: str, blocks: Blocks, tables: Tables, transferred: Transferred) -> list[str]:
     """Signs that one model's attacks were too weak: of members of suites, and between blocks of one goal.
 
-    What a block without a suite shows by itself is in its own checks (``doubts.doubtful``). Transferred images are
-    compared with attacks that were stronger than the protocol's.
+    What a block without a suite shows by itself is in its own checks (``doubts.failed_checks``). ES:D of transferred
+    images counts only beside an attack that ends with what it measured: the protocol's loop is published one step early
+    (method.md Q9), a transfer after the last.
     """
     found: list[str] = []
     goals: dict[tuple[str, float], list[str]] = {}
@@ -99,13 +100,13 @@ def doubts(defense: str, blocks: Blocks, tables: Tables, transferred: Transferre
         same = [name for name in names if list(tables[name]["image_id"]) == list(first["image_id"])]
         tried = [run for name in same for run in runs(name, blocks[name], columns_of(tables[name]))]
         found += by_steps(tried) + masked(attack, tried)
-        if all("suite" not in blocks[name] for name in same):
-            continue
         for source, made_by, part in sources(names[0], blocks, first, transferred):
             if source != defense and len(part) >= FEWEST:
                 there = first["image_id"].isin(part["image_id"]).to_numpy()
                 values = part.set_index("image_id").loc[first["image_id"][there]]
-                after = {metric: values[f"{metric}_after"].to_numpy() for metric in metrics_of(part)}
                 white = [run.at(there) for run in tried if not run.black_box]
+                early = all(run.strength.optimizer == "sign" for run in white)
+                metrics = [metric for metric in metrics_of(part) if not (early and metric == "es_d")]
+                after = {metric: values[f"{metric}_after"].to_numpy() for metric in metrics}
                 found += masked(attack, white, [Run(f"{made_by} from {source}", 0, PROTOCOL, after)])
     return found

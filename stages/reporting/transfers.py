@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.core.evaluation_checks import ahead
 from stages.core.scores import SHARES
-from stages.reporting.doubts import FailedCheck
 from stages.reporting.plotting import INK, drawn
 from stages.reporting.results import read_transfer
-from stages.reporting.strong import FEWEST
 from stages.reporting.tables import column
 
 Transfers = dict[str, dict[str, pd.DataFrame]]  # per-query values by dataset and attack
@@ -94,39 +91,6 @@ def markdown(heading: str, table: pd.DataFrame, metric: str, labels: Mapping[str
     seeds = table["seed"].nunique()
     sample = f"{table['row'].nunique()} queries, {seeds} seed{'s' if seeds > 1 else ''}."
     return f"### {heading}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{sample}\n"
-
-
-def findings(found: Transfers) -> list[FailedCheck]:
-    """Attacks that images made on another defense beat, over the same queries.
-
-    Only where both start from the same values before: with targets of another model a query may start worse.
-    """
-    failed = []
-    for dataset, by_attack in found.items():
-        for attack, table in by_attack.items():
-            for (seed, defense), part in table.groupby(["seed", "defense"], sort=False):
-                sources = {str(name): values.set_index("row") for name, values in part.groupby("source", sort=False)}
-                own = sources.pop(str(defense))
-                for source, values in sources.items():
-                    if why := beaten(own, values.loc[own.index], source):
-                        failed.append(FailedCheck(dataset, str(defense), int(str(seed)), attack, why))
-    return failed
-
-
-def beaten(own: pd.DataFrame, others: pd.DataFrame, source: str) -> str:
-    """In which metric images made on ``source`` beat the attack's own (rows are the same queries); "" in none.
-
-    ES:D is left out, because the published one is measured before the last step (method.md Q9) and a transfer after it.
-    """
-    for metric in (name for name in sub_scores_of(own) if name != "es_d" and len(own) >= FEWEST):
-        before, after = f"{metric}_before", f"{metric}_after"
-        if (own[before] - others[before]).abs().max() < 1e-6 and (gain := ahead(metric, others[after], own[after])):
-            heading = column(metric).heading
-            return (
-                f"images made on {source} beat its own by {gain:.1f} % of the range of {heading}; this attack is too "
-                "weak here, or gradients are masked"
-            )
-    return ""
 
 
 def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> bool:

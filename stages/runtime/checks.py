@@ -1,7 +1,7 @@
 """Whether parameters make sense: against the schema, and against each other and the registries of the code."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -44,9 +44,24 @@ def check_schema(params: Any) -> None:
     Raises:
         ParameterError: the most telling of its complaints.
     """
+    _refuse(_validator().iter_errors(params))
+
+
+def check_attacks(blocks: Any) -> None:
+    """Check the section of attacks by itself, all blocks written out: against the schema and the code's registries.
+
+    Raises:
+        ParameterError: names the first key that is wrong.
+    """
+    _refuse(_validator().descend(blocks, {"$ref": "#/properties/attacks"}, path="attacks"))
+    for name, block in blocks.items():
+        _check_attack(f"attacks.{name}", block, [])
+
+
+def _refuse(complaints: Iterable[Any]) -> None:
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator().iter_errors(params))
+    error = best_match(complaints)
     if error is None:
         return
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"

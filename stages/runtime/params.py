@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from stages.runtime import blocks, checks, documents
+from stages.runtime import blocks, checks, documents, registries
 from stages.runtime.checks import OWN as OWN
 from stages.runtime.documents import text as text
 from stages.runtime.errors import ParameterError, UserError, choose
@@ -28,6 +28,7 @@ PAPER_FILES = {  # and the sections that each may hold
     "blocks.yaml": ("bases", "datasets", "training", "defenses", "attacks"),
     "tables.yaml": ("bases", "tables"),
 }
+PROTOCOL = {"steps": 32, "alpha_over_eps": 0.375}  # of an attack where no params.yaml says it (method.md 1.6)
 RENAMED = {"gallery": "visualize"}  # keys at the top, as older files have them
 
 
@@ -165,6 +166,44 @@ def attack(params: Params, name: str, dataset: str) -> Params:
         for member, changed in suite.items()
     }
     return found | ({"suite": members} if members else {})
+
+
+def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], dataset: str) -> dict[str, Params]:
+    """Blocks of attacks for one dataset where there is no params.yaml, by name.
+
+    Args:
+        asked: blocks as one writes them under `attacks` in params.yaml. They may extend or change every block of the
+            papers in workflow/papers, and the protocol's, which are called like the entries of ATTACKS; {} changes
+            nothing.
+        changes: values for all of ``asked`` that do not give their own.
+        dataset: of values that differ by dataset, the one to take.
+
+    Raises:
+        ParameterError: a block that is not there or cannot be used; names its key.
+        UserError: a paper's file cannot be read.
+    """
+    parts = {file: content for paper in papers_there() for file, content in read_paper(paper).items()}
+    papers = {
+        file: {name: content[name] for name in ("bases", "attacks") if name in content}
+        for file, content in parts.items()
+    }
+    known = {
+        name for file, part in papers.items() for name in blocks.ungridded("attacks", part.get("attacks", {}), file)
+    }
+    steps, alpha = PROTOCOL["steps"], {"alpha_over_eps": PROTOCOL["alpha_over_eps"]}
+    plain = {name: {"extends": "pgd_attack", "attack": name, "steps": steps} for name in registries.attacks()}
+    papers["the protocol"] = {"attacks": {name: block for name, block in plain.items() if name not in known}}
+    for name, block in asked.items():
+        if not isinstance(block, Mapping):
+            raise ParameterError(f"attacks.{name}", f"{block!r} is no mapping; write what it changes, or {{}}")
+        if name not in {*known, *plain} and not {"extends", "attack"} & {*block}:
+            new = "; a new block says what it `extends`" if block else ""
+            raise ParameterError("attacks", f"{name!r} is not there; {choose(str(name), [*known, *plain])}{new}")
+    own = {name: {**changes, **block} for name, block in asked.items()}
+    checks.check_values(own, "attacks", count())
+    found = blocks.write_out({"bases": {"pgd_attack": alpha}, "attacks": own}, papers, {})
+    checks.check_attacks({name: found["attacks"][name] for name in blocks.ungridded("attacks", own)})
+    return {name: attack(found, name, dataset) for name in blocks.ungridded("attacks", own)}
 
 
 def for_dataset(value: Any, dataset: str) -> Any:

@@ -103,6 +103,23 @@ def test_text_is_large_enough_and_nothing_is_cut(opened, width):
     assert page.evaluate(f"{scrolling}.length") == 0
 
 
+@pytest.mark.parametrize("width", [390, 1024, 1400, 1920])
+def test_the_main_table_fits_a_laptop_and_scrolls_by_itself_where_it_does_not(opened, width):
+    page = opened(width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = page.locator(f"{TABLE} .wide")
+    shown, whole = box.evaluate("e => [e.clientWidth, e.scrollWidth]")
+    assert shown <= width
+    assert (whole <= shown) == (width >= 1400)
+    last = box.locator("thead tr").nth(1).locator("th").last
+    right = "e => e.getBoundingClientRect().right - e.closest('.wide').getBoundingClientRect().right"
+    assert (last.evaluate(right) <= 1) == (width >= 1400)
+    box.evaluate("e => { e.scrollLeft = e.scrollWidth }")
+    assert last.evaluate(right) <= 1
+    name = box.locator("tbody th").first  # stays beside the values
+    assert name.evaluate("e => e.getBoundingClientRect().left - e.closest('.wide').getBoundingClientRect().left") >= 0
+
+
 def test_the_headline_names_a_leader_and_how_sure_it_is(opened):
     text = opened().locator("#verdict").inner_text()
     assert "Certainty: each defense was trained once" in text

@@ -7,7 +7,7 @@ import torch
 from same_values import assert_same_values
 from torch import nn
 
-from stages import benchmark
+from stages import STANDARD_ATTACKS, STRONG_ATTACKS, benchmark
 from stages.core.scores import SUB_SCORES
 
 IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -21,7 +21,19 @@ def network():
 
 
 def test_the_same_values_as_the_pipeline(tiny, monkeypatch):
+    """The nine attacks of ERS, a strong suite, a black box and a block of one's own."""
+    suite = {
+        "fine": {"steps": 3},
+        "apgd": {"optimizer": "apgd", "start": "random", "restarts": 2, "steps": 2, "surrogate": "softplus"},
+        "nes": {"optimizer": "nes", "steps": 1},
+        "square": {"optimizer": "square", "steps": 4},
+    }
+    hard = {"extends": "ltm", "optimizer": "apgd", "restarts": 2, "steps": 3, "eps_scale": 0.5}
+    further = {"ltm_strong": {"suite": suite}, "ltm_square": {"steps": 5}, "ltm_hard": hard}
+    tiny.edit(lambda params: params.update(papers=["strong"]))
     tiny.edit(lambda params: params["run"].update(defenses=["ca_tride"]))
+    tiny.edit(lambda params: params["run"]["attacks"].extend(further))
+    tiny.edit(lambda params: params["attacks"].update(further))
     tiny.edit(lambda params: params["datasets"]["digits"].update(attack_queries=40))
     for words in (("prepare", "digits"), ("validate", "digits"), ("train", "digits", "ca_tride", 0),
                   ("evaluate", "digits", "ca_tride", 0)):  # fmt: skip
@@ -38,13 +50,15 @@ def test_the_same_values_as_the_pipeline(tiny, monkeypatch):
     for name in run["attacks"]:
         attack.attack(loaded, "digits", "ca_tride", 0, name)
     blocks = {name: params.attack(loaded, name, "digits") for name in run["attacks"]}
-    there = read_model("digits", "ca_tride", 0, blocks)
+    there = read_model("digits", "ca_tride", 0, blocks, blocks)
 
     test = load_split("digits", "test")
     alpha = params.attack(loaded, "es", "digits")["alpha_over_eps"] * block["eps"]
     asked = {"eps": block["eps"], "alpha": alpha, "steps": 2, "attack_queries": 40, "dataset": "digits"}
-    here = benchmark(model, test.pixels[test.rows], test.labels, image_ids=test.image_ids, **asked)
+    attacks = {name: {} for name in STANDARD_ATTACKS} | further
+    here = benchmark(model, test.pixels[test.rows], test.labels, image_ids=test.image_ids, attacks=attacks, **asked)
     assert {*SUB_SCORES, "ers", "recall_at_1", "map", "nmi"} <= set(here.index)
+    assert here.loc["ltm:ltm_strong", "value"] <= here.loc["ltm", "value"]
     assert_same_values(here, there)
 
 
@@ -56,6 +70,23 @@ def test_layouts_and_types_are_the_same_images():
         pd.testing.assert_frame_equal(benchmark(network(), same, torch.from_numpy(LABELS), **asked), first)
     assert "ers" not in first.index
     assert first.loc["es_d", "value"] > 0
+
+
+def test_all_strong_goals_give_ers_strong():
+    """Of each query the worst of the suite and of the protocol's attack, which a larger step beats here."""
+    black = {name: {"optimizer": name, "steps": 1} for name in ("nes", "square")}
+    quick = {"suite": {"fine": {"steps": 1}, "apgd": {"optimizer": "apgd", "steps": 1}} | black}
+    attacks = {name: {} for name in STANDARD_ATTACKS} | dict.fromkeys(STRONG_ATTACKS, quick)
+    values = benchmark(network(), IMAGES, LABELS, eps=0.1, steps=4, attacks=attacks)["value"]
+    assert 0 < values["ers_strong"] <= values["ers"]
+    assert values["ers_surviving"] == pytest.approx(100 * values["ers_strong"] / values["ers"])
+    assert values["tma:tma_strong"] >= values["tma"]
+
+
+def test_every_packaged_block_has_its_metrics():
+    attacks = ["spqa_plus", "order", "ltm_exact", "ltm_nes", "gtm_fine"]
+    found = set(benchmark(network(), IMAGES, LABELS, eps=0.1, steps=1, attacks=attacks).index)
+    assert {"spqa_plus", "spqa_plus_kept", "order", "ltm:ltm_exact", "ltm:ltm_nes", "gtm:gtm_fine"} <= found
 
 
 def test_the_model_is_left_as_it_was():
@@ -70,7 +101,7 @@ def test_the_model_is_left_as_it_was():
 
 def test_an_attack_that_did_not_attack_is_warned_of():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
-    with pytest.warns(UserWarning, match="attack es: no image was changed|attack es: only"):
+    with pytest.warns(UserWarning, match="attack es: no image was changed"):
         benchmark(model, IMAGES, LABELS, eps=0.1, steps=0, attacks=["es"])
 
 
@@ -87,7 +118,12 @@ def test_an_attack_that_did_not_attack_is_warned_of():
         ({"image_ids": LABELS}, "image_ids: 3 different ones; give 12 or more"),
         ({"eps": 8}, "eps: 8 is not above 0 and at most 1"),
         ({"alpha": 0}, "alpha: 0 is not above 0"),
-        ({"attacks": ["pgd"]}, "attacks: 'pgd' is not there; choose from ca_plus"),
+        ({"alpha": 0.2}, "alpha: 0.2 is not above 0 and at most eps, 0.1"),
+        ({"steps": -1}, "attacks.es.steps: -1 is less than the minimum of 0"),
+        ({"attacks": ["pgd"]}, "attacks: 'pgd' is not there; choose from ca_minus"),
+        ({"attacks": "es"}, "attacks: 'es' is no list of names"),
+        ({"attacks": [{"ltm": {}}]}, "attacks: .* is no list of names and no mapping"),
+        ({"attacks": {"ltm": {"optimizer": "adam"}}}, "attacks.ltm.optimizer: 'adam' is not there; choose from apgd"),
         ({"model": nn.Conv2d(1, 1, 3)}, "model: the model must map B images"),
         ({"model": nn.Linear(3, 3)}, "model: the model cannot take images"),
         ({"model": 3}, "model: int; give a torch.nn.Module"),

@@ -73,3 +73,20 @@ def test_both_ways_to_call_faiss_find_clusters_that_lie_apart():
     best = max(plain_clustering(points.numpy(), labels.numpy(), seed) for seed in range(5))
     assert best == pytest.approx(1)
     assert max(nmi(points, labels, seed=seed) for seed in range(5)) == pytest.approx(1)
+
+
+def test_galleries_at_toy_size_have_queries_apart_and_print_both_rows(monkeypatch, capsys):
+    from benchmarks import gallery
+
+    monkeypatch.setattr(gallery, "TWO_SETS", {"Toy": (30, 90, 12, 6, 3)})
+    monkeypatch.setattr(gallery, "DIMENSION", 8)
+    gallery.two_sets()
+    said = capsys.readouterr().out
+    assert "Toy: 30 queries, a gallery of 90, 8 dimensions" in said
+    assert said.count("| R@1, R@2") == said.count("| NMI |") == 1
+    labels = torch.arange(12).repeat_interleave(10)
+    sets = gallery.roles(labels, 30, 6, 3)
+    assert (len(sets.queries), len(sets.gallery)) == (30, 90)
+    assert sorted([*sets.queries.tolist(), *sets.gallery.tolist()]) == list(range(120))
+    assert int(labels[sets.queries].max()) < 6
+    assert set(sets.cameras.tolist()) == {0, 1, 2}

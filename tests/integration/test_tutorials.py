@@ -74,8 +74,12 @@ def test_own_model(quick):
 
 @pytest.mark.tutorials
 def test_python(project):
-    (said,) = follow(project, "python.md")
+    said, harder = follow(project, "python.md")
     found = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
+    values = {line.split()[0]: float(line.split()[1]) for line in harder.splitlines() if line[:2] in ("er", "lt", "or")}
+    assert 0 < values["ers_strong"] < values["ers"]
+    assert values["ltm:ltm_hard"] <= values["ltm"]
+    assert {"ers_surviving", "ltm:ltm_square", "order"} <= values.keys()
     assert {"recall_at_1", "es_r", "gtt", "ers"} <= set(found)
     value, low, high = map(float, found["ers"])
     assert 0 < low <= value <= high < 100

@@ -38,7 +38,8 @@ def attacked(embed, images, strength=None, steps=12, name="tma"):
 
 
 def checked(result):
-    return evaluation_checks.run_findings("tma", result.objective_before, result.objective_after, result.zero_gradients)
+    found = evaluation_checks.shares(result.objective_before, result.objective_after, result.zero_gradients)
+    return evaluation_checks.unattacked(found)
 
 
 def test_a_healthy_run_has_no_findings(world):
@@ -64,6 +65,9 @@ def test_masked_gradients_are_found(world):
     stuck, still = checked(white)
     assert "100.0 % of the queries have mostly zero gradients" in stuck
     assert "did not improve for 100.0 %" in still
+    fine = {"improved": 1.0, "stuck": 0.0}
+    assert evaluation_checks.unattacked(fine | {"largest_change": 0.1}) == []
+    assert evaluation_checks.unattacked(fine | {"largest_change": 0}) == ["no image was changed"]
     black = attacked(masked(network), images, Strength("nes"), steps=5)
     square = attacked(masked(network), images, Strength("square"), steps=60)
     others = [("nes", black.after["tma"]), ("square", square.after["tma"])]

@@ -131,13 +131,31 @@ def test_doubts_compare_all_that_was_tried_on_a_model():
     assert strong.doubts("act", BLOCKS, runs, given) == []  # made on the model itself
     few = {"ltm": given["ltm"].iloc[:9]}
     assert strong.doubts("hm", BLOCKS, runs, few) == []
-    assert strong.doubts("hm", BLOCKS, {"ltm": protocol}, given) == []  # the transfer's own list compares these
     black = {"ltm": protocol, "ltm_square": values(0, "ltm").assign(ltm_after=0.0)}
     (line,) = strong.doubts("hm", BLOCKS, black, {})
     assert "ltm_square beats the white box by 100.0 %" in line
     assert "compute the table `strong`" in line
     longer = black | {"ltm_square": black["ltm_square"].iloc[:5]}  # of other queries: not compared
     assert strong.doubts("hm", BLOCKS, longer, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "amount", "flagged"),
+    [("ltm", -60.0, True), ("ltm", 60.0, False), ("es_r", -60.0, True), ("es_d", 1.0, False)],
+)
+def test_the_protocols_attack_alone_is_compared_with_images_from_elsewhere(metric, amount, flagged):
+    """But for ES:D, which is published one step early."""
+    block = "ltm" if metric == "ltm" else "es"
+    own = values(0, metric).assign(**{f"{metric}_after": 70.0 if metric != "es_d" else 0.5})
+    better = {block: moved(act=own.assign(**{f"{metric}_after": own[f"{metric}_after"] + amount}))}
+    found = strong.doubts("hm", BLOCKS, {block: own}, better)
+    assert len(found) == flagged
+    assert all(f"{block}: {block} from act beats the white box by 60.0 %" in line for line in found)
+    assert all(line.endswith("compute the table `strong`") for line in found)
+    apgd = {block: BLOCKS[block] | {"optimizer": "apgd"}}
+    assert len(strong.doubts("hm", apgd, {block: own}, better)) == (flagged or metric == "es_d")
+    other = {block: better[block].assign(**{f"{metric}_before": 51.0})}  # another target
+    assert strong.doubts("hm", BLOCKS, {block: own}, other) == []
 
 
 def frame(seed, *suffixes):

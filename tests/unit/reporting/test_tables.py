@@ -100,7 +100,7 @@ def test_marks():
 
 @pytest.mark.parametrize(
     ("checks", "reason"),
-    [({"improved": 0.4}, "only 40 %"), ({"stuck": 0.2}, "20 % of queries"), ({"largest_change": 0.0}, "no image was")],
+    [({"improved": 0.4}, "for 60.0 %"), ({"stuck": 0.2}, "20.0 % of the"), ({"largest_change": 0.0}, "no image was")],
 )
 def test_attacks_that_look_broken_are_reported(checks, reason):
     (failed,) = doubts.failed_checks({"digits": {"act": [model(**checks)]}})
