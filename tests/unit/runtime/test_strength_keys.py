@@ -39,6 +39,14 @@ def test_every_goal_has_a_strong_block_on_the_same_targets_and_budget(name, data
     assert suite["nes"]["alpha_over_eps"] == {"digits": 1, "cub": 0.375}[dataset]
 
 
+@pytest.mark.parametrize("dataset", LOADED["datasets"])
+def test_fine_steps_are_finer_than_the_protocols_and_reach_all_of_eps(dataset):
+    for name in STANDARD_ATTACKS:
+        fine = params.attack(LOADED, f"{name}_strong", dataset)["suite"]["fine"]
+        assert fine["alpha_over_eps"] <= params.attack(LOADED, name, dataset)["alpha_over_eps"] / 1.9
+        assert fine["steps"] * fine["alpha_over_eps"] >= 1
+
+
 def test_members_take_over_what_they_leave_out(tmp_path):
     change = attacks(
         mine={"extends": "ltm", "start": "random", "suite": {"a": {}, "b": {"steps": {"default": 7, "digits": 3}}}}
