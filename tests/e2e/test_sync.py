@@ -59,8 +59,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
     git(study, "add", "-A")
     git(study, "commit", "-qm", "results")
     subprocess.run(["git", "clone", "-q", study.folder, clone], check=True)
-    fresh = object.__new__(type(study))
-    fresh.folder = clone
+    fresh = type(study).at(clone)
     fresh.run("dvc", "pull", "-q")
     asked = fresh.run("snakemake", "--cores", "1", check=False)
     assert asked.returncode == 1
