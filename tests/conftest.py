@@ -17,6 +17,8 @@ from engine_world import as_study, only_main
 from own_images import make_own
 from shared import made_once
 
+from stages.runtime.cli import FORKSERVER
+
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "dvc.yaml", ".dvcignore", "params.yaml", "profiles", "workflow", "stages")
 
@@ -194,7 +196,13 @@ def pair(tmp_path) -> list[Project]:
 
 
 @pytest.fixture
-def own(project) -> Project:
+def without_fork_server(monkeypatch):
+    """Engines start no process that loads torch: for runs that do no more than prepare images."""
+    monkeypatch.setenv(FORKSERVER, "none")
+
+
+@pytest.fixture
+def own(project, without_fork_server) -> Project:
     """A copy of the project with a user's dataset `own`: two training and two test classes of three images."""
     make_own(project)
     return project
