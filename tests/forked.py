@@ -88,6 +88,7 @@ def _stage(
     logging.getLogger().handlers.clear()
     warnings.resetwarnings()
     os.chdir(folder)
+    sys.path.insert(0, str(folder))  # as -m does: a user's own modules are there
     os.environ[threads.LOADED_WITH] = "1"
     main = importlib.import_module(f"stages.{name}").main
     sys.argv = [f"stages/{name}.py", *words]

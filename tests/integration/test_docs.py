@@ -178,7 +178,7 @@ def check_torchrun(words):
 
 
 def check_shell(words):
-    """A command of every system; files of the project that it names are there, tables are configured or of a transfer."""
+    """A command of every system: files of the project that it names are there, tables configured or of a transfer."""
     loaded = params.load(ROOT / "params.yaml")
     tables = {*loaded["tables"], *(f"transfer_{attack}" for attack in loaded["attacks"]), "mine", "example"}
     for word in words:
