@@ -15,6 +15,9 @@ import yaml
 from batch_world import make_world
 from engine_world import as_study, only_main
 from own_images import make_own
+from shared import made_once
+
+from stages.runtime.cli import FORKSERVER
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "dvc.yaml", ".dvcignore", "params.yaml", "profiles", "workflow", "stages")
@@ -57,12 +60,19 @@ class Project:
             else:
                 shutil.copy(source, folder / part)
 
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """The project that a folder has."""
+        project = object.__new__(cls)
+        project.folder = folder
+        return project
+
     def edit(self, change) -> None:
         """Apply ``change(params)`` to params.yaml."""
         path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
+        params = yaml.load(path.read_text(), yaml.CSafeLoader)
         change(params)
-        path.write_text(yaml.safe_dump(params, sort_keys=False))
+        path.write_text(yaml.dump(params, Dumper=yaml.CSafeDumper, sort_keys=False))
 
     def run(self, *command: str, check: bool = True, timeout: int = 540) -> subprocess.CompletedProcess:
         """Run a command in the project, with this project's modules first and this interpreter's tools on the path."""
@@ -119,6 +129,55 @@ def tiny(project) -> Project:
     return project
 
 
+@pytest.fixture(scope="session")
+def checked(tmp_path_factory) -> Path:
+    """A folder with digits prepared and validated, and the records of both jobs."""
+
+    def make(folder):
+        project = Project(folder)
+        project.stage("prepare", "digits")
+        project.stage("validate", "digits")
+
+    return made_once(tmp_path_factory, "checked", make)
+
+
+def give_digits(project: Project, checked: Path) -> Project:
+    """Put the digits there that ``checked`` has."""
+    for name in ("data/digits", "logs"):
+        shutil.copytree(checked / name, project.folder / name)
+    return project
+
+
+@pytest.fixture
+def with_digits(tiny, checked) -> Project:
+    """The tiny project with prepared and validated digits."""
+    return give_digits(tiny, checked)
+
+
+@pytest.fixture(scope="session")
+def finished_folder(tmp_path_factory) -> Path:
+    """A folder with the tiny project, of few queries, after a whole run of Snakemake."""
+
+    def make(folder):
+        project = Project(folder)
+        project.edit(shrink)
+        project.edit(lambda params: params["datasets"]["digits"].update(attack_queries=30))
+        project.run("snakemake", "--cores", "2")
+
+    return made_once(tmp_path_factory, "finished", make)
+
+
+def copy_of(folder: Path, target: Path) -> Project:
+    """A copy of a project with all that is in it."""
+    return Project.at(shutil.copytree(folder, target, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def finished(finished_folder, tmp_path) -> Project:
+    """The tiny project, of few queries, after a whole run of Snakemake."""
+    return copy_of(finished_folder, tmp_path)
+
+
 @pytest.fixture
 def study(project) -> Project:
     """A copy of the project as a git repository whose study both engines run in a minute."""
@@ -137,7 +196,13 @@ def pair(tmp_path) -> list[Project]:
 
 
 @pytest.fixture
-def own(project) -> Project:
+def without_fork_server(monkeypatch):
+    """Engines start no process that loads torch: for runs that do no more than prepare images."""
+    monkeypatch.setenv(FORKSERVER, "none")
+
+
+@pytest.fixture
+def own(project, without_fork_server) -> Project:
     """A copy of the project with a user's dataset `own`: two training and two test classes of three images."""
     make_own(project)
     return project

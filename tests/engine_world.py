@@ -7,7 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+
+import yaml
 
 from stages.runtime.params import load
 
@@ -16,10 +19,15 @@ ATTACKS = ("es", "qa_plus")
 REPORT = {"visualize digits", "report"}
 
 
+@cache
+def main_table():
+    """The block of the main table, as YAML."""
+    return yaml.safe_dump(load(Path(__file__).resolve().parents[1] / "params.yaml")["tables"]["main"])
+
+
 def only_main(params):
     """No papers, and of their tables the main one."""
-    loaded = load(Path(__file__).resolve().parents[1] / "params.yaml")
-    params |= {"papers": [], "tables": {"main": loaded["tables"]["main"]}}
+    params |= {"papers": [], "tables": {"main": yaml.safe_load(main_table())}}
 
 
 def smallest(params):

@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import cli, forkserver, threads
@@ -30,8 +32,13 @@ def code_of(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in found if path.suffix in (".py", ".yaml", ".csv")}
 
 
-def run(folder: Path, name: str, words: list[str], timeout: float) -> subprocess.CompletedProcess | None:
-    """``python -m stages.<name> <words>`` in a folder; None where a process of its own must do it."""
+def run(
+    folder: Path, name: str, words: list[str], timeout: float, wrap: Callable[[Callable], None] | None = None
+) -> subprocess.CompletedProcess | None:
+    """``python -m stages.<name> <words>`` in a folder; None where a process of its own must do it.
+
+    ``wrap`` is given the stage's ``main`` and calls it.
+    """
     if name not in STAGES or sys.platform != "linux":
         return None
     if name == "validate":
@@ -41,7 +48,7 @@ def run(folder: Path, name: str, words: list[str], timeout: float) -> subprocess
         child = os.fork()
         if not child:
             try:
-                _stage(folder, name, words, (said.fileno(), told.fileno()), answer)
+                _stage(folder, name, words, (said.fileno(), told.fileno()), answer, wrap)
             finally:
                 os._exit(1)
         os.close(answer)
@@ -65,7 +72,14 @@ def _awaited(child: int, command: list[str], timeout: float) -> int:
     return os.waitstatus_to_exitcode(ended[1])
 
 
-def _stage(folder: Path, name: str, words: list[str], files: tuple[int, int], answer: int) -> None:
+def _stage(
+    folder: Path,
+    name: str,
+    words: list[str],
+    files: tuple[int, int],
+    answer: int,
+    wrap: Callable[[Callable], None] | None,
+) -> None:
     """Be the stage, in the forked process, and end."""
     atexit._clear()  # what the tests' process is to do at its own end
     for number, file in enumerate(files, start=1):
@@ -74,7 +88,8 @@ def _stage(folder: Path, name: str, words: list[str], files: tuple[int, int], an
     logging.getLogger().handlers.clear()
     warnings.resetwarnings()
     os.chdir(folder)
+    sys.path.insert(0, str(folder))  # as -m does: a user's own modules are there
     os.environ[threads.LOADED_WITH] = "1"
     main = importlib.import_module(f"stages.{name}").main
     sys.argv = [f"stages/{name}.py", *words]
-    cli.process(main, lambda status: os.write(answer, str(status).encode()))
+    cli.process(partial(wrap, main) if wrap else main, lambda status: os.write(answer, str(status).encode()))

@@ -1,11 +1,12 @@
 """Training in two processes: what each of them runs, and how they are started."""
 
+import sys
 from functools import partial
 
 import torch
 import torch.distributed as dist
 from batch_world import EPS, embedder
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 from stages.core.defenses import DEFENSES
 from stages.core.mining import MINERS
@@ -65,8 +66,12 @@ def everything(two, three):
 
 
 def in_three_processes(work, folder):
-    """What ``work(group of the first two, group of all)`` gives in each of three processes."""
-    spawn(_member, (work, str(folder)), 3)
+    """Write down what ``work(group of the first two, group of all)`` gives in each of three processes."""
+    start_processes(_member, (work, str(folder)), 3, start_method="fork" if sys.platform == "linux" else "spawn")
+
+
+def given_by_each(folder):
+    """What each of three processes wrote down."""
     return [torch.load(folder / f"result{rank}.pt", weights_only=True) for rank in range(3)]
 
 

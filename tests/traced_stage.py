@@ -1,20 +1,27 @@
-"""Run a stage and print, as JSON, every definition of the project that ran: module, and name at its top level.
+"""Which definitions of the project a stage runs: a fork of the tests' process traces it."""
 
-What a check of the method calls is left out with the check: its result goes nowhere.
-
-python traced_stage.py train digits act 0
-"""
-
-import importlib
 import inspect
 import json
 import sys
 import threading
+from functools import partial
+
+import forked
 
 from workflow.code import CANNOT_CHANGE_A_RESULT
 
 CHECKS = {module for module in CANNOT_CHANGE_A_RESULT if module.startswith("stages.core.")}
-ran = set()
+
+
+def definitions_run(folder, stage, words):
+    """Run a stage in a project's folder: module, and name at its top level, of all that ran.
+
+    What a check of the method calls is left out with the check: its result goes nowhere.
+    """
+    answer = folder / "ran.json"
+    done = forked.run(folder, stage, words, 540, wrap=partial(traced, answer))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {tuple(pair) for pair in json.loads(answer.read_text())}
 
 
 def for_a_check(frame):
@@ -23,18 +30,19 @@ def for_a_check(frame):
     return frame is not None
 
 
-def note(frame, event, argument):
-    if event == "call" and frame.f_code.co_flags & inspect.CO_NEWLOCALS:  # a function, not the body of a class
-        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname.partition(".")[0]
-        of_project = module.startswith("stages.") and not name.startswith("<")  # a module's own code, a lambda
-        if of_project and (module, name) not in ran and not for_a_check(frame):
-            ran.add((module, name))
+def traced(answer, main):
+    """Call ``main`` and write to a file what of the project ran meanwhile."""
+    ran = set()
 
+    def note(frame, event, argument):
+        if event == "call" and frame.f_code.co_flags & inspect.CO_NEWLOCALS:  # a function, not the body of a class
+            module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname.partition(".")[0]
+            of_project = module.startswith("stages.") and not name.startswith("<")  # a module's own code, a lambda
+            if of_project and (module, name) not in ran and not for_a_check(frame):
+                ran.add((module, name))
 
-stage = importlib.import_module(f"stages.{sys.argv[1]}")
-sys.argv = sys.argv[1:]
-threading.settrace(note)
-sys.settrace(note)  # no events of C functions, unlike setprofile
-stage.main()
-sys.settrace(None)
-print(json.dumps(sorted(ran)))
+    threading.settrace(note)
+    sys.settrace(note)  # no events of C functions, unlike setprofile
+    main()
+    sys.settrace(None)
+    answer.write_text(json.dumps(sorted(ran)))

@@ -12,7 +12,7 @@ SLOW = "import time; time.sleep(60)\n"  # put before a stage's own code, so that
 
 
 @pytest.fixture
-def slow(study):
+def slow(study, without_fork_server):
     """The study with `prepare` that takes a minute, and both engines' processes ended afterwards."""
     path = study.folder / "stages" / "prepare.py"
     path.write_text(SLOW + path.read_text().replace("from __future__ import annotations\n", ""))

@@ -59,8 +59,7 @@ def test_after_snakemake_dvc_runs_nothing_and_both_notice_the_same_edits(study, 
     git(study, "add", "-A")
     git(study, "commit", "-qm", "results")
     subprocess.run(["git", "clone", "-q", study.folder, clone], check=True)
-    fresh = object.__new__(type(study))
-    fresh.folder = clone
+    fresh = type(study).at(clone)
     fresh.run("dvc", "pull", "-q")
     asked = fresh.run("snakemake", "--cores", "1", check=False)
     assert asked.returncode == 1
@@ -91,8 +90,8 @@ def test_after_dvc_snakemake_runs_nothing_and_notices_edits(study):
     assert (study.folder / "dvc.lock").read_bytes() == lock
 
 
-def test_a_partial_run_of_snakemake_commits_nothing(study):
-    done = study.run("snakemake", "--cores", "1", "--quiet", "rules", "--", "data/digits/validation.json")
+def test_a_partial_run_of_snakemake_commits_nothing(study, without_fork_server):
+    done = study.run("snakemake", "--cores", "1", "--quiet", "rules", "--", "data/digits/manifest.parquet")
     assert "dvc.lock is left as it is: snakemake has jobs left to do" in done.stdout + done.stderr
     assert not (study.folder / "dvc.lock").exists()
 

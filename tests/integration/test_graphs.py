@@ -125,38 +125,38 @@ def recipes(project):
     return {name: json.loads(text) for name, text in project.files("recipes").items()}
 
 
-def test_recipes_of_removed_blocks_go_and_others_keep_their_files(graph):
-    recipes(graph)
-    before = {path: path.stat() for path in (graph.folder / "recipes").rglob("*.json")}
-    assert graph.folder / "recipes/attack/digits/act/es.json" in before
-    graph.edit(lambda params: params["run"]["defenses"].remove("act"))
-    recipes(graph)
-    after = {path: path.stat() for path in (graph.folder / "recipes").rglob("*.json")}
+def test_recipes_of_removed_blocks_go_and_others_keep_their_files(project):
+    recipes(project)
+    before = {path: path.stat() for path in (project.folder / "recipes").rglob("*.json")}
+    assert project.folder / "recipes/attack/digits/act/es.json" in before
+    project.edit(lambda params: params["run"]["defenses"].remove("act"))
+    recipes(project)
+    after = {path: path.stat() for path in (project.folder / "recipes").rglob("*.json")}
     assert {path for path in before if path not in after} == {
         path for path in before if "act" in (*path.parts, path.stem)
     }
-    assert not (graph.folder / "recipes/attack/digits/act").exists()
+    assert not (project.folder / "recipes/attack/digits/act").exists()
     for path, stat in after.items():
         same = (stat.st_ino, stat.st_mtime_ns) == (before[path].st_ino, before[path].st_mtime_ns)
         assert same == (path.name != "report.json" and path.parent.name != "visualize"), path
 
 
-def test_the_command_says_what_changed(graph):
-    recipes(graph)
-    graph.edit(lambda params: params["attacks"]["es"].update(steps=5))
-    losses = graph.folder / "stages/core/losses.py"
+def test_the_command_says_what_changed(project):
+    recipes(project)
+    project.edit(lambda params: params["attacks"]["es"].update(steps=5))
+    losses = project.folder / "stages/core/losses.py"
     losses.write_text(losses.read_text().replace("MARGIN = 0.2", "MARGIN = 0.3"))
-    said = graph.run(sys.executable, "-m", "workflow.recipes").stdout.splitlines()
+    said = project.run(sys.executable, "-m", "workflow.recipes").stdout.splitlines()
     assert (
         "recipes: recipes/attack/digits/act/es.json: attacks.es.steps: 32 -> 5; other code" in said or len(said) == 11
     )
     assert any(line == "recipes: recipes/train/digits/act.json: other code" for line in said)
     assert said[-1].startswith("recipes: and ")
-    assert not graph.run(sys.executable, "-m", "workflow.recipes").stdout
+    assert not project.run(sys.executable, "-m", "workflow.recipes").stdout
 
 
-def add_defense(graph):
-    defenses = graph.folder / "stages/core/defenses"
+def add_defense(project):
+    defenses = project.folder / "stages/core/defenses"
     (defenses / "mine.py").write_text((defenses / "vanilla.py").read_text().replace("def vanilla", "def mine"))
     registry = defenses / "__init__.py"
     text = registry.read_text().replace('    "vanilla": vanilla,', '    "vanilla": vanilla,\n    "mine": mine,')
@@ -166,31 +166,31 @@ def add_defense(graph):
         params["defenses"]["mine"] = {"method": "mine", "miner": "random"}
         params["run"]["defenses"].append("mine")
 
-    graph.edit(add)
+    project.edit(add)
 
 
-def add_attack(graph):
+def add_attack(project):
     """In a file that other attacks are in."""
-    path = graph.folder / "stages/core/attacks/query.py"
+    path = project.folder / "stages/core/attacks/query.py"
     path.write_text(path.read_text() + "\nmine = Attack(nearby, partial(objective, sign=1), measure_retained)\n")
-    registry = graph.folder / "stages/core/attacks/__init__.py"
+    registry = project.folder / "stages/core/attacks/__init__.py"
     registry.write_text(registry.read_text().replace('    "gtt"', '    "mine": query.mine,\n    "gtt"'))
 
     def add(params):
         params["attacks"]["mine"] = {**params["attacks"]["gtt"], "attack": "mine"}
         params["run"]["attacks"].append("mine")
 
-    graph.edit(add)
+    project.edit(add)
 
 
-def add_dataset(graph):
+def add_dataset(project):
     """With a reader and a backbone of its own, and a miner, all of them beside others in one file."""
     for name, registry, entry, base in (
         ("stages/data/readers.py", "READERS", "mine", "digits"),
         ("stages/core/mining.py", "MINERS", "mine", "random"),
         ("stages/core/models.py", "BACKBONES", "mine", "digits_cnn"),
     ):
-        path = graph.folder / name
+        path = project.folder / name
         text = path.read_text()
         value = "Backbone(digits_cnn, mean=(0.0,), std=(1.0,))" if registry == "BACKBONES" else "of_mine"
         at = text.index(f'    "{base}": ', text.index(f"\n{registry}: "))
@@ -204,16 +204,16 @@ def add_dataset(graph):
         params["datasets"]["mine"] = {**digits, "reader": "mine", "training": training}
         params["run"]["datasets"].append("mine")
 
-    graph.edit(add)
+    project.edit(add)
 
 
-def add_table(graph):
-    graph.edit(lambda params: params["tables"].update(mine={"extends": "main"}))
+def add_table(project):
+    project.edit(lambda params: params["tables"].update(mine={"extends": "main"}))
 
 
-def add_comments(graph):
+def add_comments(project):
     """To every file of code: a comment, a docstring, another layout."""
-    for path in (graph.folder / "stages").rglob("*.py"):
+    for path in (project.folder / "stages").rglob("*.py"):
         text = re.sub(r'^( *""")(?=\w)', r"\1Better said: ", path.read_text(), flags=re.MULTILINE)
         path.write_text(text.replace("\nfrom ", "\n\n\n# A comment.\nfrom ") + "\n# The end.\n")
 
@@ -228,11 +228,11 @@ def add_comments(graph):
         (add_comments, set(), ()),
     ],
 )
-def test_an_addition_leaves_every_other_job_valid(graph, change, own, also):
+def test_an_addition_leaves_every_other_job_valid(project, change, own, also):
     """Neither graph is touched, and no job has another recipe, those apart that show all that is there."""
-    before = recipes(graph)
-    change(graph)
-    after = recipes(graph)
+    before = recipes(project)
+    change(project)
+    after = recipes(project)
     changed = {name.removeprefix("recipes/").removesuffix(".json") for name in after if after[name] != before.get(name)}
     assert own <= changed
     assert all("mine" in name or name.startswith(also) for name in changed)
@@ -257,12 +257,12 @@ def test_an_addition_leaves_every_other_job_valid(graph, change, own, also):
         ("stages/reporting/templates/page.css", "", "/* other */", {"report"}),
     ],
 )  # fmt: skip
-def test_an_edit_of_code_changes_the_recipes_of_the_jobs_that_run_it(graph, file, old, new, expected):
-    before = recipes(graph)
-    path = graph.folder / file
+def test_an_edit_of_code_changes_the_recipes_of_the_jobs_that_run_it(project, file, old, new, expected):
+    before = recipes(project)
+    path = project.folder / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    after = recipes(graph)
+    after = recipes(project)
     changed = {name.removeprefix("recipes/").removesuffix(".json") for name in after if after[name] != before[name]}
     assert expected <= changed
     stages = {name.partition("/")[0] for name in expected}

@@ -151,6 +151,7 @@ def test_a_folder_of_kinds_that_are_not_read_says_so(tmp_path):
 NAMES = ["wren {m}", "{", "100 % {{x}}", "a\nb", "quote'\"s", "tab\tbell\x07", "Grünspecht ♀", "[!x]*?", "$(x) `y` \\z"]
 
 
+@pytest.mark.engines
 def test_any_name_works_in_both_engines(own):
     own.edit(lambda loaded: loaded["run"].update(datasets=["own"]))
     own.edit(lambda loaded: loaded["datasets"]["own"].update(split={"train": 4, "test": 5}))

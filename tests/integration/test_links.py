@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from original_files import picture
 from own_images import prepared, raw
 from PIL import Image
@@ -36,6 +37,7 @@ def test_a_link_that_leads_nowhere_is_named(own):
     assert line in done.stderr
 
 
+@pytest.mark.engines
 def test_both_engines_see_behind_links_or_refuse_them(own, tmp_path_factory):
     """Snakemake follows a link of a class folder; DVC does not, so under it the stage refuses to record half the data;
     a link of the whole folder both follow."""

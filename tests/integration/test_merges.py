@@ -75,5 +75,5 @@ def test_a_folder_without_git(project):
     assert said.stderr.startswith("sync: no git repository here, which DVC wants; `dvc config core.no_scm true`")
     assert len(said.stderr.splitlines()) == 1
     project.run("dvc", "config", "core.no_scm", "true")
-    project.run("dvc", "repro", "validate@digits")
-    assert (project.folder / "data/digits/validation.json").exists()
+    project.run("dvc", "repro", "prepare@digits")
+    assert (project.folder / "data/digits/manifest.parquet").exists()

@@ -3,15 +3,20 @@
 import csv
 import socket
 import sys
+from functools import cache, partial
 
 import pytest
 import torch
-from process_world import CASES, NETWORKS, everything, in_three_processes, split_network, study
+from process_world import CASES, NETWORKS, everything, given_by_each, in_three_processes, split_network, study
+from shared import made_once
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory):
-    return in_three_processes(everything, tmp_path_factory.mktemp("processes"))
+    return given_by_each(made_once(tmp_path_factory, "processes", partial(in_three_processes, everything)))
+
+
+alone = cache(study)  # for comparison with two processes and with three
 
 
 def gap(found, expected):
@@ -29,7 +34,7 @@ def relative_gap(found, expected):
 @pytest.mark.parametrize("name", list(CASES))
 def test_processes_train_like_one(members, name, count):
     """Six steps in float64; among them uneven shares and, of three processes, one without any row."""
-    weights, rows = study(name)
+    weights, rows = alone(name)
     first = members[0][count][name][0]
     for found, found_rows in (member[count][name] for member in members[:count]):
         assert gap(found, weights) < 1e-9

@@ -158,6 +158,7 @@ def add_image(own):
     Image.fromarray(np.random.default_rng(9).integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(picture)
 
 
+@pytest.mark.engines
 def test_both_engines_notice_a_new_image(own):
     def planned():
         done = own.run("snakemake", "--cores", "1", "-n", "data/own/manifest.parquet")

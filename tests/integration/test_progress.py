@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from own_images import raw
+
 from stages.runtime import progress as bars
 from workflow import progress
 
@@ -53,20 +55,18 @@ def test_remaining_time_is_that_of_the_parts_left():
     assert progress.line(3, 9, running) == "3 of 9 jobs done; train digits act 0 10/30 10 min left; b 0/3"
 
 
-def test_failures_are_shown_and_nothing_of_the_scheduling(tiny):
-    command = (sys.executable, "-m", "workflow", "compute", "--cores", "1", "--", "data/digits/validation.json")
-    done = tiny.run(*command)
+def test_failures_are_shown_and_nothing_of_the_scheduling(own):
+    command = (sys.executable, "-m", "workflow", "compute", "--cores", "1", "--", "data/own/manifest.parquet")
+    own.edit(lambda params: params["run"].update(datasets=["own"]))
+    done = own.run(*command)
     said = [line for line in done.stderr.splitlines() if line.strip()]
     assert "Job stats:" in said
-    assert ["total", "2"] in [line.split() for line in said]
+    assert ["total", "1"] in [line.split() for line in said]
     assert len(said) < 12
     assert not [line for line in said if line.startswith(("Select", "Execute", "Finished", "[", "The report"))]
 
-    def narrow(params):
-        params["datasets"]["digits"]["expected"]["train"]["images"] = 900
-
-    tiny.edit(narrow)
-    done = tiny.run(*command, check=False)
+    raw(own, "class1/0.png").write_bytes(b"")
+    done = own.run(*command, check=False)
     assert done.returncode == 1
-    assert "\nvalidate: data/digits/manifest" in done.stderr
+    assert "\nprepare: data/raw/own: class1/0.png: cannot be decoded" in done.stderr
     assert "job execution failed" in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import copy_of
 
 from stages.models import checkpoints
 
@@ -16,15 +17,9 @@ VALIDATOR = ROOT / ".venv" / "crate" / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, finished_folder):
     """A finished tiny study."""
-    from conftest import Project, shrink
-
-    project = Project(tmp_path_factory.mktemp("study"))
-    project.edit(shrink)
-    project.edit(lambda params: params["datasets"]["digits"].update(attack_queries=30))
-    project.run("snakemake", "--cores", "2")
-    return project
+    return copy_of(finished_folder, tmp_path_factory.mktemp("study"))
 
 
 def entities(study):

@@ -1,11 +1,10 @@
 """A job's recipe covers the code that the job runs."""
 
-import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from traced_stage import definitions_run
 
 from stages import STAGES
 from stages.runtime import params
@@ -55,8 +54,7 @@ def test_what_a_job_runs_is_in_its_recipe(tiny):
     words = {"dataset": "digits", "defense": "act", "seed": "0", "attack": "ltm"}
     for stage in STAGES:
         given = [words[word] for word in WORDS.get(stage, ("dataset",))]
-        done = tiny.run(sys.executable, str(ROOT / "tests" / "traced_stage.py"), stage, *given)
-        ran = {tuple(pair) for pair in json.loads(done.stdout.splitlines()[-1])}
+        ran = definitions_run(tiny.folder, stage, given)
         ran = {(module, name) for module, name in ran if module not in code.CANNOT_CHANGE_A_RESULT}
         named = set(recipes.strings(recipes.READS[stage](loaded, *(words[word] for word in recipes.WORDS[stage]))))
         reached = code.reached(ROOT, (f"stages.{stage}", "main"), named)

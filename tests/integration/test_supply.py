@@ -108,7 +108,7 @@ def test_nothing_is_told_to_anybody(listening):
     )
     for command in (
         ("dvc", "status"),
-        ("dvc", "repro", "-q", "validate"),
+        ("dvc", "repro", "-q", "prepare@digits"),
         ("snakemake", "--cores", "1", "--dry-run", "--quiet"),
         (sys.executable, "-m", "stages.validate", "digits"),
     ):

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Project, copy_of, give_digits, shrink
+from shared import made_once
 
 from stages.core.seeding import EXAMPLES
 
@@ -26,14 +28,14 @@ def small(params):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    from conftest import Project, shrink
+def study(tmp_path_factory, checked):
+    def make(folder):
+        project = give_digits(Project(folder), checked)
+        project.edit(shrink)
+        project.edit(small)
+        project.run("snakemake", "--cores", "2", "--quiet", "rules")
 
-    project = Project(tmp_path_factory.mktemp("transfer"))
-    project.edit(shrink)
-    project.edit(small)
-    project.run("snakemake", "--cores", "2", "--quiet", "rules")
-    return project
+    return copy_of(made_once(tmp_path_factory, "transfer", make), tmp_path_factory.mktemp("transfer"))
 
 
 def table(study, name):

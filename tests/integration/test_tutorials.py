@@ -2,13 +2,13 @@
 
 import re
 import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from conftest import give_digits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+) ?([\w./]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -115,7 +115,7 @@ def own(project, **model):
     block = {"method": "own", "model": model}
     project.edit(lambda params: params["defenses"].update(mine=block))
     project.edit(lambda params: params["run"].update(defenses=["mine"]))
-    return project.run(sys.executable, "-m", "stages.train", "digits", "mine", "0", check=False)
+    return project.stage("train", "digits", "mine", "0", check=False)
 
 
 @pytest.mark.tutorials
@@ -164,11 +164,9 @@ MODULES = {
 
 
 @pytest.fixture
-def prepared(project):
+def prepared(project, checked):
     """A project with checked digits."""
-    for name in ("prepare", "validate"):
-        project.stage(name, "digits")
-    return project
+    return give_digits(project, checked)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Project, give_digits, shrink
 from PIL import Image
 
 from stages.core.seeding import EXAMPLES, drawn_order
@@ -50,11 +51,9 @@ def test_nearest_leaves_the_query_out_and_orders_by_distance():
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, checked):
     """Two defenses, two attacks of which one perturbs the query, and a third defense that was not run."""
-    from conftest import Project, shrink
-
-    project = Project(tmp_path_factory.mktemp("gallery"))
+    project = give_digits(Project(tmp_path_factory.mktemp("gallery")), checked)
     project.edit(shrink)
 
     def few(params):
@@ -63,7 +62,10 @@ def study(tmp_path_factory):
         params["datasets"]["digits"]["training"]["epochs"] = 1
 
     project.edit(few)
-    project.run("snakemake", "--cores", "2", "reports/visualize/digits.json")
+    for defense in ("vanilla", "act"):
+        for stage, *attack in (("train",), ("evaluate",), ("attack", "ltm"), ("attack", "qa_plus")):
+            project.stage(stage, "digits", defense, 0, *attack)
+    project.stage("visualize", "digits")
     return project
 
 

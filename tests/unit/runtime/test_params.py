@@ -1,10 +1,10 @@
 """Bad input ends in one line that names the key or file and the fix, a non-zero exit, and nothing half-written."""
 
+import copy
 import subprocess
 import sys
 
 import pytest
-import yaml
 
 from stages.runtime import checksums, params
 from stages.runtime.errors import UserError
@@ -13,7 +13,7 @@ ROOT_PARAMS = params.load()
 
 
 def changed(change):
-    loaded = yaml.safe_load(yaml.safe_dump(ROOT_PARAMS))
+    loaded = copy.deepcopy(ROOT_PARAMS)
     change(loaded)
     return loaded
 
@@ -207,7 +207,7 @@ def test_a_defense_may_bring_a_backbone_with_its_weights():
 )
 def test_bad_words_and_missing_inputs(project, words, expected):
     separator = ["--"] if words[1:] else []  # so that -1 is a word and not an option
-    done = project.run(sys.executable, "-m", f"stages.{words[0]}", *separator, *map(str, words[1:]), check=False)
+    done = project.stage(words[0], *separator, *words[1:], check=False)
     assert done.returncode == 1
     assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
