@@ -148,12 +148,6 @@ def give_digits(project: Project, checked: Path) -> Project:
     return project
 
 
-@pytest.fixture
-def with_digits(tiny, checked) -> Project:
-    """The tiny project with prepared and validated digits."""
-    return give_digits(tiny, checked)
-
-
 @pytest.fixture(scope="session")
 def finished_folder(tmp_path_factory) -> Path:
     """A folder with the tiny project, of few queries, after a whole run of Snakemake."""
