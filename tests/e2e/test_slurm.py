@@ -72,11 +72,9 @@ def restart_node(state, project, events):
 
 
 def preempt_training(project):
-    """Send the running training what Slurm sends before it takes a node away."""
-    log = project.folder / "logs/train/digits-ca_tride-0.log"
-    while not log.exists() or "read " not in log.read_text():
-        time.sleep(0.1)
-    time.sleep(0.5)
+    """Send the training, while it takes steps, what Slurm sends before it takes a node away."""
+    while not (project.folder / "logs/progress/train-digits-ca_tride-0.json").exists():
+        time.sleep(0.05)
     running = subprocess.run(["squeue", "-h", "-t", "R", "-o", "%i"], capture_output=True, text=True, check=True)
     subprocess.run(["scancel", "--full", "--signal=TERM", *running.stdout.split()], check=True)
 
