@@ -1,7 +1,7 @@
 """The benchmark as a Python call: a model and two arrays in, a table out; no files and no params.yaml."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -37,7 +37,7 @@ def benchmark(
     labels: ArrayLike | Tensor,
     *,
     eps: float,
-    attacks: Sequence[str] | Mapping[str, Mapping[str, Any]] = STANDARD_ATTACKS,
+    attacks: Iterable[str] | Mapping[str, Mapping[str, Any]] = STANDARD_ATTACKS,
     alpha: float | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -99,6 +99,8 @@ def benchmark(
         except TrainingError as error:
             raise ValueError(f"model: {error}") from None
         embeddings = embed_split(embed, load, len(test.labels))
+        if len(bad := (~embeddings.isfinite().all(dim=1)).nonzero()):
+            raise ValueError(f"model: gives embeddings that are not finite numbers, first for image {int(bad[0])}")
         per_query, benign = evaluation.benign(embeddings, test.labels, test.sets)
         seen = {kind: test.perturbed(kind, embeddings, device) for kind in ("query", "candidate")}
         tables = {
@@ -117,7 +119,7 @@ def benchmark(
 
 
 def blocks_of(
-    attacks: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    attacks: Iterable[str] | Mapping[str, Mapping[str, Any]],
     eps: float,
     alpha: float | None,
     steps: int | None,
@@ -133,9 +135,10 @@ def blocks_of(
     if alpha is not None and not 0 < alpha <= eps:
         raise ValueError(f"alpha: {alpha} is not above 0 and at most eps, {eps}")
     if not isinstance(attacks, Mapping):
-        if isinstance(attacks, str) or not all(isinstance(name, str) for name in attacks):
+        names = list(attacks) if isinstance(attacks, Iterable) and not isinstance(attacks, str) else [None]
+        if not all(isinstance(name, str) for name in names):
             raise ValueError(f"attacks: {attacks!r:.100} is no list of names and no mapping of names to blocks")
-        attacks = {name: {} for name in attacks}
+        attacks = {str(name): {} for name in names}
     changes = {"steps": steps, "alpha_over_eps": None if alpha is None else alpha / eps}
     given = {key: value for key, value in changes.items() if value is not None}
     try:

@@ -19,7 +19,7 @@ LEAST = 0.2  # percent of the range by which a weaker attack must be ahead to co
 ERRORS = 2.0  # and so many standard errors of the difference over queries
 STUCK, UNIMPROVED = 0.01, 0.5  # shares of queries
 MASKED = "the gradients are masked"
-WEAK = "the protocol's attack is weak here, or the gradients are masked; compute the table `strong`"
+WEAK = "the protocol's attack is weak here, or the gradients are masked; the strong suite tells which"
 
 
 class Run(NamedTuple):

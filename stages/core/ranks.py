@@ -101,7 +101,7 @@ def _keys(distances: Tensor, item: Tensor | int, items: int) -> Tensor:
 
 
 def filled(values: Tensor, exclude: Tensor | None, number: float) -> Tensor:
-    """``values`` (Q, N) with ``number`` written in place of what is excluded: an item (Q,), or a mask (Q, N)."""
+    """``values`` (Q, N) with ``number`` written over what is excluded: an item (Q,), or a mask (Q, N)."""
     if exclude is None:
         return values
     return values.scatter_(1, exclude[:, None], number) if exclude.ndim == 1 else values.masked_fill_(exclude, number)

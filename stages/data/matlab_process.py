@@ -30,11 +30,13 @@ def parse(path: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    import scipy.io  # noqa: F401  outside the try: a broken installation is not the file's fault
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
         print(json.dumps(parse(sys.argv[1])))
-    except ImportError:
-        raise
     except Exception as error:  # scipy raises anything from ValueError to zlib.error
+        if getattr(error, "errno", None) is not None:  # the disk's word, not the parser's
+            raise
         print(str(error) or type(error).__name__, file=sys.stderr)
         sys.exit(NOT_MATLAB)

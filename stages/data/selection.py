@@ -66,19 +66,21 @@ def by_class(items: list[Item], split: dict[str, Any], key: str) -> list[tuple[I
         UserError: there are fewer classes than asked for, or one lies in a folder for the other split.
     """
     classes = [list(members) for _, members in groupby(sorted(items, key=itemgetter(1, 0)), key=itemgetter(1))]
-    classes = classes[: max(0, len(classes) - split.get("held_out", 0))]
-    train, test = split["train"], split["test"]
-    if train + test > len(classes):
-        raise UserError(f"{FILE}: {key}: {train} + {test} classes asked for, {len(classes)} are there; lower one")
+    train, test, held_out = split["train"], split["test"], split.get("held_out", 0)
+    if train + test + held_out > len(classes):
+        asked = f"{train} + {test}" + (f" + {held_out} held out" if held_out else "")
+        raise UserError(f"{FILE}: {key}: {asked} classes asked for, {len(classes)} are there; lower one")
+    classes = classes[: len(classes) - held_out]
     kept = [(members, "train") for members in classes[:train]]
     kept += [(members, "test") for members in classes[len(classes) - test :]]
     astray = [(members[0], part) for members, part in kept if members[0].split not in ("", part)]
     if astray:
         item, part = astray[0]
         counts = Counter(members[0].split for members in classes)
+        kept_out = f", held_out: {held_out}" if held_out else ""
         raise UserError(
             f"{FILE}: {key}: {item.source_path} is of a class that would {part}; "
-            f"write {{train: {counts['train']}, test: {counts['test']}}} for the split that the folders make"
+            f"write {{train: {counts['train']}, test: {counts['test']}{kept_out}}} for the split that the folders make"
         )
     return [
         (item, label, part)

@@ -134,3 +134,26 @@ def test_what_cannot_be_used_is_said_in_one_line(change, expected):
     with pytest.raises(ValueError, match=expected) as told:
         benchmark(**asked | change)
     assert "\n" not in str(told.value)
+
+
+def test_an_image_without_a_finite_embedding_is_named():
+    class Overflows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 5)
+
+        def forward(self, images):
+            embeddings = self.layer(images.flatten(1))
+            return torch.where(images.flatten(1)[:, :1] > 1 - 1e-6, torch.nan, embeddings)
+
+    images = IMAGES.clone()
+    images[7, 0, 0, 0] = 1.0
+    with pytest.raises(ValueError, match="model: gives embeddings that are not finite numbers, first for image 7"):
+        benchmark(Overflows(), images, LABELS, eps=0.1, steps=1, attacks=["es"])
+
+
+def test_names_of_attacks_may_come_from_any_iterable():
+    found = benchmark(network().eval(), IMAGES, LABELS, eps=0.1, steps=1, attacks=(name for name in ["es"]))
+    assert "es_d" in found.index
+    with pytest.raises(ValueError, match="attacks: None is no list of names"):
+        benchmark(network().eval(), IMAGES, LABELS, eps=0.1, attacks=None)

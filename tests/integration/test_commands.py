@@ -88,6 +88,8 @@ def test_evidence_holds_published_values_and_the_jobs_of_its_table_alone(project
     record = {"stage": "train", "seconds": 3600.0, "commit": "abc", "packages": {"torch": "2.13.0"}}
     for words in (["fashion", "vanilla", "0"], ["fashion", "elsewhere", "0"], ["digits", "vanilla", "0"]):
         (records / f"{'-'.join(words)}.json").write_text(json.dumps(record | {"words": words}))
+    (records.parent / "crate").mkdir()  # Snakemake leaves its RO-Crate beside the records
+    (records.parent / "crate" / "ro-crate-metadata.json").write_text("{}")
     done = project.run(sys.executable, "-m", "workflow", "evidence", "robrank_fashion", "out/fashion")
     assert done.stdout == "out/fashion: 35 cells from 1 jobs that took 1.0 hours\n"
     out = project.folder / "out" / "fashion"

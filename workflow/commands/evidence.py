@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages import STAGES
 from stages.runtime import artifacts, params
 from stages.runtime.errors import UserError, reason
 from workflow.commands import show
@@ -80,7 +81,7 @@ def jobs(datasets: list[str], defenses: list[str]) -> list[dict[str, Any]]:
         UserError: a record cannot be read.
     """
     found = []
-    for path in sorted((artifacts.LOGS / "provenance").glob("*/*.json")):
+    for path in sorted(path for stage in STAGES for path in (artifacts.LOGS / "provenance" / stage).glob("*.json")):
         try:
             record = json.loads(path.read_text())
             words, versions = record["words"], {"torch": record["packages"]["torch"]}

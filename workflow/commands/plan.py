@@ -5,7 +5,7 @@
 
 Jobs are Snakemake's own dry run. Times are of this machine: the mean of earlier jobs of the same kind (logs/benchmarks)
 where there are some, else the passes a job makes through its dataset's network, a few of which are timed now. Passes
-are millions of images through a network and back: what a study costs on a machine whose speed you know.
+are millions of images through a network, forward or forward and back: what a study costs where you know the speed.
 Preparing and checking data is counted at no time where it never ran here.
 """
 
@@ -132,7 +132,7 @@ def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> 
         known = before if before is not None else estimate(loaded, network, stage, words) if network else 0.0
         row.update(
             jobs=1,
-            both=cost.passes(loaded, stage, words).both,
+            **cost.passes(loaded, stage, words)._asdict(),
             seconds=known,
             bytes=cost.size(loaded, network.weights, stage, words) if network else 0.0,
         )
@@ -145,13 +145,12 @@ def text(found: list[dict[str, Any]]) -> str:
     """The plan as a table with a sum and what it rests on."""
     if not found:
         return "Nothing to be done: all results of the configured matrix are there."
-    total = {key: sum(row[key] for row in found) for key in ("jobs", "both", "seconds", "bytes", "measured")}
-    lines = [f"{'stage':<10}{'jobs':>6}{'passes, M':>12}{'hours':>10}{'disk, GB':>11}"]
+    total = {key: sum(row[key] for row in found) for key in ("jobs", "forward", "both", "seconds", "bytes", "measured")}
+    lines = [f"{'stage':<10}{'jobs':>6}{'forward, M':>12}{'and back, M':>13}{'hours':>10}{'disk, GB':>11}"]
+    units = {"forward": (MILLION, 12), "both": (MILLION, 13), "seconds": (HOURS, 10), "bytes": (GB, 11)}
     for row in [*found, {"stage": "total"} | total]:
-        numbers = zip((row["both"] / MILLION, row["seconds"] / HOURS, row["bytes"] / GB), (12, 10, 11), strict=True)
-        lines.append(
-            f"{row['stage']:<10}{row['jobs']:>6}" + "".join(f"{_short(one):>{width}}" for one, width in numbers)
-        )
+        values = "".join(f"{_short(row[key] / unit):>{width}}" for key, (unit, width) in units.items())
+        lines.append(f"{row['stage']:<10}{row['jobs']:>6}{values}")
     lines.append(
         f"One job after another on this machine; {total['measured']} of {total['jobs']} jobs from earlier times, the "
         "others from passes timed now."

@@ -28,5 +28,5 @@ def test_classes_held_out_take_no_part():
 
 
 def test_more_classes_than_there_are():
-    with pytest.raises(UserError, match=r"datasets.mine.split: 3 \+ 2 classes asked for, 4 are there; lower one"):
+    with pytest.raises(UserError, match=r"datasets.mine.split: 3 \+ 2 \+ 2 held out classes asked for, 6 are there"):
         chosen(ITEMS, {"train": 3, "test": 2, "held_out": 2}, "datasets.mine.split")

@@ -134,7 +134,7 @@ def test_doubts_compare_all_that_was_tried_on_a_model():
     black = {"ltm": protocol, "ltm_square": values(0, "ltm").assign(ltm_after=0.0)}
     (line,) = strong.doubts("hm", BLOCKS, black, {})
     assert "ltm_square beats the white box by 100.0 %" in line
-    assert "compute the table `strong`" in line
+    assert "the strong suite tells which" in line
     longer = black | {"ltm_square": black["ltm_square"].iloc[:5]}  # of other queries: not compared
     assert strong.doubts("hm", BLOCKS, longer, {}) == []
 
@@ -151,7 +151,7 @@ def test_the_protocols_attack_alone_is_compared_with_images_from_elsewhere(metri
     found = strong.doubts("hm", BLOCKS, {block: own}, better)
     assert len(found) == flagged
     assert all(f"{block}: {block} from act beats the white box by 60.0 %" in line for line in found)
-    assert all(line.endswith("compute the table `strong`") for line in found)
+    assert all(line.endswith("the strong suite tells which") for line in found)
     apgd = {block: BLOCKS[block] | {"optimizer": "apgd"}}
     assert len(strong.doubts("hm", apgd, {block: own}, better)) == (flagged or metric == "es_d")
     other = {block: better[block].assign(**{f"{metric}_before": 51.0})}  # another target
