@@ -198,7 +198,9 @@ def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], d
             raise ParameterError(f"attacks.{name}", f"{block!r} is no mapping; write what it changes, or {{}}")
         if name not in {*known, *plain} and not {"extends", "attack"} & {*block}:
             new = "; a new block says what it `extends`" if block else ""
-            raise ParameterError("attacks", f"{name!r} is not there; {choose(str(name), [*known, *plain])}{new}")
+            raise ParameterError(
+                "attacks", f"{name!r} is not there; {choose(str(name), sorted({*known, *plain}))}{new}"
+            )
     own = {name: {**changes, **block} for name, block in asked.items()}
     checks.check_values(own, "attacks", count())
     found = blocks.write_out({"bases": {"pgd_attack": alpha}, "attacks": own}, papers, {})

@@ -75,3 +75,9 @@ def test_what_cannot_be_used(asked, expected):
     with pytest.raises(ParameterError, match=expected) as told:
         one(asked)
     assert "\n" not in str(told.value)
+
+
+def test_an_unknown_name_is_told_each_known_one_once():
+    with pytest.raises(ParameterError) as caught:
+        one({"zzzzzz": {}})
+    assert str(caught.value).count("es_exact") == 1
