@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from stages.core.scores import ATTACK_OF
-from stages.reporting import doubts, figures, page, published, results, tables, transfers
+from stages.reporting import differences, doubts, figures, page, published, results, tables, transfers
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
+from stages.reporting.tables import Row
 from stages.runtime import artifacts, checksums
 from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
@@ -51,6 +52,7 @@ def write(params: Params) -> list[Path]:
     ):
         sections, comparison = write_tables(params, models, table_folder)
         transfers.write(transferred, params["run"], labels, table_folder)
+        differences.write(panels(sections), models, table_folder)
         drawn = draw(params, models, sections, transferred, figure_folder)
         scores = score_rows(models)
         write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
@@ -122,9 +124,7 @@ def draw(
         return found["steps"] if key == "steps" else found.get("eps_scale", 1) * parameters.dataset(params, data)["eps"]
 
     labels = labels_of(params)
-    name = next((part["name"] for part in sections), "")
-    panels = {part["dataset"]: part["rows"] for part in sections if part["name"] == name}
-    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels, labels, params["run"]["datasets"])}
+    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels(sections), labels, params["run"]["datasets"])}
     for data, found in models.items():
         for kind, write in (
             ("sub_scores", figures.sub_scores),
@@ -140,6 +140,11 @@ def draw(
                 path = folder / f"sweep_{table}_{data}"
                 shown[path.name] = figures.sweep(path, found, labels, block, x)
     return [name for name in artifacts.figure_names(params) if shown[name]]
+
+
+def panels(sections: list[dict[str, Any]]) -> dict[str, list[Row]]:
+    """The rows of the first table by dataset."""
+    return {part["dataset"]: part["rows"] for part in sections if part["name"] == sections[0]["name"]}
 
 
 def labels_of(params: Params) -> dict[str, str]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from stages.core.scores import MEASURED_BY
-from stages.reporting import tables
+from stages.reporting import differences, tables
 from stages.reporting.results import Model, lead
 from stages.reporting.tables import Row
 from stages.reporting.transfers import HOW_TO_READ
@@ -86,17 +86,14 @@ def _is_published(rows: list[Row]) -> bool:
     return any(printed) or any(COLLAPSED in row.verdicts.values() for row in rows)
 
 
-RANKING = ("ers", "ars_reconstructed")  # the scores that name a leader each
-
-
 def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
     """The leaders of a table by ERS and by ARS (reconstructed), and their lead; None without ERS.
 
     Rows marked shrunk are ranked with their mark: the threshold is our choice, and a leader must not depend on it.
     Collapsed models have no ranking left and are not ranked.
     """
-    leaders = [found for metric in RANKING if (found := _leader(section["rows"], models, metric))]
-    if not leaders or leaders[0]["metric"] != RANKING[0]:
+    leaders = [found for metric in differences.SCORES if (found := _leader(section["rows"], models, metric))]
+    if not leaders or leaders[0]["metric"] != "ers":
         return None
     first = leaders[0]["first"]
     return {
@@ -105,7 +102,17 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
         "marked": [row for row in section["rows"] if row.mark and row.cells.get("ers") is not None],
         "queries": models[first.defense][0].attacked,
         "seeds": len(models[first.defense]),
+        "differences": _differences(section, models),
     }
+
+
+def _differences(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> list[tuple[str, Any]]:
+    """The heading of each score with its matrix of differences, where there are pairs."""
+    dataset, rows, found = section["dataset"], section["rows"], []
+    for score in differences.SCORES:
+        if len(pairs := differences.cells(dataset, rows, models, score)):
+            found.append((tables.column(score).heading, differences.matrix(rows, pairs)))
+    return found
 
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
@@ -213,6 +220,11 @@ def _broken(heading: str) -> Markup:
     return Markup("{}<br><small>({}</small>").format(name, rest) if bracket else escape(name)
 
 
+def _marked(pattern: str, element: str, text: object) -> Markup:
+    """Text with an HTML element for what a mark of Markdown encloses."""
+    return Markup(re.sub(pattern, element, str(escape(text))))
+
+
 def render(*, provenance: list[dict[str, Any]], **content: object) -> str:
     """The HTML page; style and script are put inside."""
     environment = Environment(
@@ -223,13 +235,15 @@ def render(*, provenance: list[dict[str, Any]], **content: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["fixed"] = lambda value, decimals: f"{value:.{decimals}f}"
-    environment.filters["ticks"] = lambda text: Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))
+    environment.filters["ticks"] = lambda text: _marked(r"`(.+?)`", r"<code>\1</code>", text)
     environment.filters["broken"] = _broken
+    environment.filters["bold"] = lambda text: _marked(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
     environment.globals |= {"MARKS": MARKS, "DIRECTIONS": DIRECTIONS, "anchor": anchors(provenance)}
     return environment.get_template("index.html.j2").render(
         style=Markup((TEMPLATES / "page.css").read_text()),
         script=Markup((TEMPLATES / "page.js").read_text()),
         metrics=tables.COLUMNS,
+        how_to_read=differences.HOW_TO_READ,
         provenance=provenance,
         **content,
     )

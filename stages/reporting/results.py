@@ -227,9 +227,14 @@ def estimated(models: list[Model], metric: str) -> Estimate | None:
     return estimate([model.values[metric] for model in found], draws)
 
 
-def lead(first: list[Model], second: list[Model], metric: str) -> Estimate:
-    """By how much ``first`` is above ``second`` in a metric, over the seeds and the resampled queries of both."""
-    others = {model.seed: model for model in second}
-    pairs = [(model, others[model.seed]) for model in first if model.seed in others]
+def lead(first: Sequence[Model], second: Sequence[Model], metric: str) -> Estimate | None:
+    """By how much ``first`` is above ``second`` in a metric, over the seeds and the resampled queries of both.
+
+    None where no seed has it in both.
+    """
+    others = {model.seed: model for model in second if metric in model.values}
+    pairs = [(model, others[model.seed]) for model in first if metric in model.values and model.seed in others]
+    if not pairs:
+        return None
     gaps = [one.values[metric] - other.values[metric] for one, other in pairs]
     return estimate(gaps, [one.draws[metric] - other.draws[metric] for one, other in pairs])

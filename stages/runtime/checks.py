@@ -113,6 +113,8 @@ def check_references(params: Mapping[str, Any]) -> None:
                 "visualize.attacks", f"{name} perturbs candidates; name attacks that perturb the query"
             )
     for name, block in params["tables"].items():
+        if name == "differences":
+            raise ParameterError("tables.differences", "is the name of the report's table of pairs; rename the block")
         _check_table(f"tables.{name}", block, params)
 
 

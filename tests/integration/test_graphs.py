@@ -65,7 +65,8 @@ def listed(jobs, params):
             job["inputs"] = sorted(files | (set(job["inputs"]) - folders))
     report = jobs["python -m stages.report"]
     files = {f"reports/tables/{name}.{kind}" for name in params["tables"] for kind in ("csv", "md", "tex")}
-    files |= {f"reports/tables/transfer_{name}.{kind}" for name in run["transfer"] for kind in ("csv", "md")}
+    matrices = ["differences", *(f"transfer_{name}" for name in run["transfer"])]
+    files |= {f"reports/tables/{name}.{kind}" for name in matrices for kind in ("csv", "md")}
     kinds = ["sub_scores", "history", "variants", "sweep_eps_sweep", "sweep_steps_sweep"]
     kinds += ["transfer"] if run["transfer"] else []
     figures = ["tradeoff", *(f"{kind}_{dataset}" for dataset in run["datasets"] for kind in kinds)]

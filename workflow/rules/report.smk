@@ -63,7 +63,8 @@ rule report:
             category="Tables",
         ),
         matrices=report(
-            expand("reports/tables/transfer_{attack}.{kind}", attack=study["run"]["transfer"], kind=["csv", "md"]),
+            expand("reports/tables/differences.{kind}", kind=["csv", "md"])
+            + expand("reports/tables/transfer_{attack}.{kind}", attack=study["run"]["transfer"], kind=["csv", "md"]),
             caption="../report/tables.rst",
             category="Tables",
         ),

@@ -190,3 +190,25 @@ def test_names_of_figures_follow_the_run():
     assert names[0] == "tradeoff"
     assert {"history_digits", "sweep_eps_sweep_digits"} <= set(names)
     assert len(names) == 1 + 5 * len(LOADED["run"]["datasets"])
+
+
+def test_two_leaders_without_a_common_seed_are_not_compared():
+    models = {"act": [model(30, 0)], "hm": [model(20, 1)]}
+    found = standing(models)
+    assert (by_ers(found)["gap"], by_ers(found)["sure"]) == (None, False)
+    assert found["differences"] == []
+    nothing = {"failed_checks": [], "collapsed": [], "doubts": [], "figures": [], "absent": [], "labels": LABELS}
+    rows = table_rows(LOADED["tables"]["main"], "digits", models, published.read())
+    sections = [page.section("main", "digits", LOADED["tables"]["main"], rows, "")]
+    assert "and no seed has both" in outputs.html(LOADED, {"digits": models}, sections, **nothing)
+
+
+def test_the_page_has_every_pair_with_what_excludes_zero_in_bold():
+    models = {"act": [model(30)], "hm": [model(26)], "vanilla": [model(26.0)]}
+    rows = table_rows(LOADED["tables"]["main"], "digits", models, published.read())
+    sections = [page.section("main", "digits", LOADED["tables"]["main"], rows, "")]
+    nothing = {"failed_checks": [], "collapsed": [], "doubts": [], "figures": [], "absent": [], "labels": LABELS}
+    text = outputs.html(LOADED, {"digits": models}, sections, **nothing)
+    assert "Every defense against every other: digits" in text
+    assert text.count("<td><strong>4.0 [4.0, 4.0]</strong></td>") == 2
+    assert text.count("<td>0.0 [0.0, 0.0]</td>") == 1

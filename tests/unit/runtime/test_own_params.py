@@ -48,6 +48,10 @@ WRONG = {
         {"run": {"transfer": ["tma"]}, "tables": {"transfer_tma": TABLE}},
         "tables.transfer_tma: is the name of a transfer matrix; rename the block",
     ),
+    "a table in the place of the pairs": (
+        {"tables": {"differences": TABLE}},
+        "tables.differences: is the name of the report's table of pairs; rename the block",
+    ),
     "no image to keep": ({"attacks": {"tma": {"keep": 0}}}, "attacks.tma.keep: "),
     "no number to keep": ({"attacks": {"tma": {"keep": "most"}}}, "write all or a whole number of at least 1"),
     "a dataset in the place of transfers": ({"datasets": {"transfer": {}}}, "datasets: "),
