@@ -90,7 +90,11 @@ def conda(tmp_path_factory):
     if not setup.is_file():
         pytest.skip("needs conda on the path, or local-conda in the folder that CA_TRIDE_TEST_TOOLS names")
     root = tmp_path_factory.mktemp("conda")
-    subprocess.run(["bash", setup, root], check=True, capture_output=True)
+    # By the system's Python, as a user would: that of a virtual environment may lack the wheel of pip that it packs.
+    own = str(Path(sys.executable).parent)
+    path = os.pathsep.join(folder for folder in os.environ["PATH"].split(os.pathsep) if folder != own)
+    made = subprocess.run(["bash", setup, root], env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr[-2000:]
     folder = root / "condabin"  # apart from the root's own python, which must not hide this one
     folder.mkdir()
     (folder / "conda").symlink_to("../bin/conda")
