@@ -1,1 +1,1 @@
-"""Scripts behind the figures in docs/; each prints its table."""
+"""Scripts behind the measured values in docs/; each prints its table."""

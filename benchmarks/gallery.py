@@ -33,8 +33,8 @@ def embeddings(items: int, classes: int, dimension: int, blur: float) -> tuple[T
     draw = torch.Generator().manual_seed(0)
     labels = torch.sort(torch.randint(classes, (items,), generator=draw)).values
     centers = F.normalize(torch.randn(classes, dimension, generator=draw))
-    spread = blur / dimension**0.5
-    return F.normalize(centers[labels] + spread * torch.randn(items, dimension, generator=draw)), labels
+    deviation = blur / dimension**0.5
+    return F.normalize(centers[labels] + deviation * torch.randn(items, dimension, generator=draw)), labels
 
 
 def roles(labels: Tensor, count: int, asked: int, cameras: int) -> Sets:
@@ -52,7 +52,7 @@ def measured(points: Tensor, labels: Tensor, sets: Sets) -> None:
     known = metrics.with_queries(labels, sets)
     print("| metrics | seconds | processor seconds | most memory so far, GiB |\n| --- | --- | --- | --- |")
     for name, measure in (
-        ("R@1, R@2, mAP, mAP@R, mAP@10, spread", lambda: metrics.retrieval(points, labels, sets)),
+        ("R@1, R@2, mAP, mAP@R, mAP@10, mean pairwise distance", lambda: metrics.retrieval(points, labels, sets)),
         ("NMI", lambda: metrics.nmi(points[known], labels[known], seed=0)),
     ):
         started, used = time.perf_counter(), time.process_time()

@@ -2,7 +2,7 @@
 
 Times the floor of a PGD step, training of ACT and CA-TRIDE (the real loop, the second of two epochs), and the nine
 attacks, in each precision, on random pixels with ResNet-18 at 224 px; then what the schedule of the papers takes at
-that speed (75 epochs of 5,864 images, nine attacks on 5,924). Each figure is kept in logs/benchmarks/gpu-<device>.json
+that speed (75 epochs of 5,864 images, nine attacks on 5,924). Each value is kept in logs/benchmarks/gpu-<device>.json
 as soon as it is known, and a second run measures only what is missing.
 
     python -m benchmarks.gpu [--toy]      --toy: tiny sizes, also on a CPU, to see that it runs
@@ -121,7 +121,7 @@ def attack(device: torch.device, size: Size, precision: str, name: str) -> dict[
 
 
 def measured(device: torch.device, size: Size, kept: Path) -> dict[str, dict[str, float]]:
-    """All figures by name, those of earlier runs included."""
+    """All values by name, those of earlier runs included."""
     known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
     for precision in ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16"):
         asked: dict[str, Callable[[], dict[str, float]]] = {"floor": partial(floor, device, size, precision)}
@@ -144,11 +144,11 @@ def measured(device: torch.device, size: Size, kept: Path) -> dict[str, dict[str
 
 
 def table(known: dict[str, dict[str, float]], size: Size) -> None:
-    """Print every figure, and the schedule of the papers at these speeds."""
+    """Print every value, and the schedule of the papers at these speeds."""
     print("| what | ms a step | times the floor | images a second | peak GiB |\n| --- | --- | --- | --- | --- |")
-    for key, figures in known.items():
-        step, base = figures["seconds per step"], known[f"{key.split()[0]} floor"]["seconds per step"]
-        rate, peak = (f"{figures[name]:.1f}" if name in figures else "" for name in ("images per second", "peak GiB"))
+    for key, values in known.items():
+        step, base = values["seconds per step"], known[f"{key.split()[0]} floor"]["seconds per step"]
+        rate, peak = (f"{values[name]:.1f}" if name in values else "" for name in ("images per second", "peak GiB"))
         # a training step is many PGD steps, a step of the optimizer and more: no multiple of one floor
         ratio = "" if " train " in key else f"{step / base:.2f}"
         print(f"| {key} | {1e3 * step:.1f} | {ratio} | {rate} | {peak} |")
@@ -161,7 +161,7 @@ def table(known: dict[str, dict[str, float]], size: Size) -> None:
             train_minutes = steps * known[f"{precision} train {name}"]["seconds per step"] / 60
             print(f"| {precision} {name} | {train_minutes:.1f} | {batches * 32 * attacks / 60:.1f} |")
     if size is TOY:
-        print("\nToy sizes: these figures say that the script runs, and nothing else.")
+        print("\nToy sizes: these values say that the script runs, and nothing else.")
 
 
 def main(words: list[str]) -> None:

@@ -115,7 +115,7 @@ def beside_the_library(items: int) -> None:
     )
     print(f"\n{items} items, {len(labels.unique())} classes, {DIMENSION} dimensions\n")
     print("| work | ours, s | theirs, s | ratio |\n| --- | --- | --- | --- |")
-    row("R@1, R@2, mAP, mAP@R, mAP@10, spread; theirs R@1 and mAP@R from the nearest R", 1, ours, short)
+    row("R@1, R@2, mAP, mAP@R, mAP@10, mean pairwise distance; theirs R@1 and mAP@R from the nearest R", 1, ours, short)
     row("the same; theirs mAP", 1, ours, long)
     row("NMI", 1, *medians(3, partial(metrics.nmi, points, labels, seed=0), theirs(groups, "max_bin_count")))
 

@@ -2,7 +2,7 @@
 
 Four runs in a temporary copy of the project: all in float32; the same models evaluated and attacked in bfloat16; models
 trained in bfloat16 and attacked in float32; and, to tell rounding from chance, models trained in float32 from another
-seed. Each figure is compared with the first one's 95 % bootstrap interval over queries. TF32 exists on GPUs only:
+seed. Each value is compared with the first one's 95 % bootstrap interval over queries. TF32 exists on GPUs only:
 `python -m benchmarks.gpu` times it, its tables were not run.
 
     python -m benchmarks.precision [cores]
@@ -39,7 +39,7 @@ def study(folder: Path, training: str, attacks: str, seed: int, cores: str) -> p
 
 
 def main(cores: str) -> None:
-    """Print how many figures stay inside the interval, and those that do not."""
+    """Print how many values stay inside the interval, and those that do not."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy(folder)
@@ -48,7 +48,7 @@ def main(cores: str) -> None:
             other = study(folder, training, attacks, seed, cores)
             pairs = base.join(other["value"], rsuffix="_other").dropna(subset=["low", "high"])
             outside = pairs[(pairs["value_other"] < pairs["low"]) | (pairs["value_other"] > pairs["high"])]
-            print(f"{title}: {len(pairs) - len(outside)} of {len(pairs)} figures inside float32's interval\n")
+            print(f"{title}: {len(pairs) - len(outside)} of {len(pairs)} values inside float32's interval\n")
             print(outside[["value", "low", "high", "value_other"]].to_markdown(floatfmt=".3f"), "\n", flush=True)
 
 

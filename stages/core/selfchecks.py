@@ -20,9 +20,9 @@ def not_a_function(embed: Callable[[Tensor], Tensor], images: Tensor) -> str:
     evaluation does, without them and in other company: in reversed order, in batches of 1, 4 and the rest. Embeddings
     are compared at unit norm. torch's random generator of the CPU is left as it was.
 
-    An attack assumes such a function. Noise and dropout hide the gradient, so that a model looks robust, and figures
-    hang on the draw; statistics of the batch make them hang on ``attack_batch``. AutoAttack warns of randomized models
-    for the same reason (Croce and Hein, 2020).
+    An attack assumes such a function. Noise and dropout hide the gradient, so that a model looks robust, and results
+    depend on the draw; statistics of the batch make them depend on ``attack_batch``. AutoAttack warns of randomized
+    models for the same reason (Croce and Hein, 2020).
     """
     sizes = [1, 4, len(images) - 5] if len(images) > 5 else [1] * len(images)
     with torch.random.fork_rng(devices=[]):

@@ -67,7 +67,7 @@ def _path(stage: str, words: list[str], suffix: str = ".json") -> Path:
 def _used(ended: Path, seconds: float) -> dict[str, float]:
     """Time and most memory of this process, with those of earlier ones that ``ended`` has a note of.
 
-    Snakemake's own figures are of the process that waits for this one.
+    Snakemake's own measurements are of the process that waits for this one.
     """
     try:
         before = json.loads(ended.read_text())

@@ -66,6 +66,8 @@ def test_each_command_has_its_own_help(name, capsys):
         (("export", "digits/act"), "export: digits/act/benign: not a cell"),
         (("evidence", "man", "there"), "evidence: params.yaml: tables: no block named 'man'; did you mean 'main'?"),
         (("licenses",), "licenses: constraints.txt: missing"),
+        (("compute", "--cores", "0"), "ca-tride compute: error: argument --cores: '0' is neither"),
+        (("verify", "--cores", "many"), "ca-tride verify: error: argument --cores: 'many' is neither"),
         (("sync", "make"), "ca-tride sync: error: argument engine: invalid choice: 'make'"),
         (("fetch", "cup"), "fetch: params.yaml: datasets: no block named 'cup'; did you mean 'cub'?"),
         (("plan", "--", "-n"), "ca-tride: error: plan takes nothing after --"),

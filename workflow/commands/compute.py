@@ -15,7 +15,7 @@ import argparse
 from stages.core.scores import MEASURED_BY, STANDARD_ATTACKS
 from stages.runtime import cli
 from stages.runtime import params as parameters
-from workflow.commands import show
+from workflow.commands import number_of_cores, show
 
 EXACT = ("es_exact", "ltm_exact", "gtm_exact")
 
@@ -23,7 +23,9 @@ EXACT = ("es_exact", "ltm_exact", "gtm_exact")
 def configure(parser: argparse.ArgumentParser) -> None:
     """What to compute, and with how many cores."""
     parser.add_argument("name", nargs="?", help="a block of `tables`, or dataset/defense/seed/attack; default: all")
-    parser.add_argument("--cores", default="all", help="jobs' threads that run at once (default: all cores)")
+    parser.add_argument(
+        "--cores", type=number_of_cores, default="all", help="jobs' threads at once (default: all cores)"
+    )
     parser.set_defaults(snakemake=[])
     parser.usage = "%(prog)s [-h] [--cores CORES] [name] [-- SNAKEMAKE'S ARGUMENTS]"
 
