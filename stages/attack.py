@@ -28,8 +28,8 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     model, device, inputs = frozen.load(params, dataset, defense, seed)
     inputs |= validated(dataset)
     test = load_split(dataset, "test")
-    made_by, kind = f"python -m stages.evaluate {words}", ATTACKS[block["attack"]].perturbs
-    gallery = embeddings.gallery(folder, test.labels, made_by, inputs, device, sets=test.sets, perturbs=kind)
+    kind = ATTACKS[block["attack"]].perturbs
+    gallery = embeddings.gallery(folder, test.labels, inputs, device, sets=test.sets, perturbs=kind)
     inputs |= checksums.hashes(folder / "gallery.npy")
     cli.log.info("read model, gallery and %d test images of %s", len(test.labels), words)
 

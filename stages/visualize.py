@@ -30,12 +30,10 @@ def visualize(params: Params, dataset: str) -> list[Path]:
             continue
         path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
         own = params["defenses"][defense].get("model")
-        model = own_models.load(path, f"python -m stages.train {words}", own)
-        gallery = embeddings.read_gallery(
-            folder / "gallery.npy", len(test.labels), f"python -m stages.evaluate {words}"
-        )
+        model = own_models.load(path, own)
+        gallery = embeddings.read_gallery(folder / "gallery.npy", len(test.labels))
         for attack in attacks:
-            kept, eps = embeddings.read_examples(folder, attack, f"python -m stages.attack {words} {attack}")
+            kept, eps = embeddings.read_examples(folder, attack)
             album.add(attack, defense, model, gallery, kept, eps, wanted["queries"])
     path = artifacts.REPORTS / "visualize" / f"{dataset}.json"
     return album.write(path, class_names(dataset, "test"), {"dataset": dataset, "seed": seed})

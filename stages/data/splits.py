@@ -47,15 +47,10 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: it is damaged or not such an array.
     """
-    pixels = read_array(path, remedy(path), memory_map=True)
+    pixels = read_array(path, memory_map=True)
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or 0 in pixels.shape or pixels.shape[3] not in (1, 3):
-        raise UserError(f"{path}: not a uint8 array of shape (N, H, W, 1 or 3); delete it and {remedy(path)}")
+        raise artifacts.damaged(path, "not a uint8 array of shape (N, H, W, 1 or 3)")
     return pixels
-
-
-def remedy(path: Path) -> str:
-    """How to make a file of a prepared dataset anew."""
-    return f"run `python -m stages.prepare {path.parent.name}`"
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -69,16 +64,16 @@ def read_manifest(path: Path) -> pd.DataFrame:
         kinds = {str(column): kind.kind for column, kind in manifest.dtypes.items()}
         signed = checksums.is_signed(manifest)
     except Exception as error:  # pyarrow raises its own family of errors
-        raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy(path)}") from None
+        raise artifacts.damaged(path, f"damaged ({reason(error)})") from None
     numbers = (*NUMBERS, CAMERA)
     for column in (*COLUMNS, *(name for name in kinds if name == CAMERA)):
         if column not in kinds or list(manifest.columns).count(column) > 1:
-            raise UserError(f"{path}: no column {column!r}; delete it and {remedy(path)}")
+            raise artifacts.damaged(path, f"no column {column!r}")
         if (kinds[column] in "iu") != (column in numbers):
             kind = "whole numbers" if column in numbers else "texts"
-            raise UserError(f"{path}: column {column!r} does not hold {kind}; delete it and {remedy(path)}")
+            raise artifacts.damaged(path, f"column {column!r} does not hold {kind}")
     if not signed:
-        raise UserError(f"{path}: damaged (not the rows that were written); delete it and {remedy(path)}")
+        raise artifacts.damaged(path, "damaged (not the rows that were written)")
     return manifest
 
 
@@ -88,8 +83,22 @@ def data_files(dataset: str) -> tuple[Path, Path]:
     Raises:
         UserError: one of them is missing.
     """
-    folder, command = artifacts.data_dir(dataset), f"python -m stages.prepare {dataset}"
-    return artifacts.require(folder / "images.npy", command), artifacts.require(folder / "manifest.parquet", command)
+    folder = artifacts.data_dir(dataset)
+    return artifacts.require(folder / "images.npy"), artifacts.require(folder / "manifest.parquet")
+
+
+def read_prepared(dataset: str) -> tuple[NDArray[np.uint8], pd.DataFrame]:
+    """The images (N, H, W, C) of a prepared dataset and its manifest (N rows).
+
+    Raises:
+        UserError: a file is missing or damaged, or they are not of as many images.
+    """
+    images, table = data_files(dataset)
+    pixels, manifest = read_pixels(images), read_manifest(table)
+    if len(pixels) != len(manifest):
+        told = f"{len(pixels)} images but {len(manifest)} manifest rows"
+        raise UserError(f"{images}: {told}; run `{artifacts.made_by(images)}`")
+    return pixels, manifest
 
 
 def validated(dataset: str) -> dict[str, str]:
@@ -98,21 +107,17 @@ def validated(dataset: str) -> dict[str, str]:
     Raises:
         UserError: validation is missing, failed, or was of other files.
     """
-    command = f"python -m stages.validate {dataset}"
     path = artifacts.data_dir(dataset) / "validation.json"
-    report = checksums.load(path, command, "success")
+    report = checksums.load(path, "success")
     now = checksums.hashes(*data_files(dataset))
     if not report["success"] or report["inputs"] != now:
-        raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
+        raise UserError(f"{path}: is not of the present images and manifest; run `{artifacts.made_by(path)}` again")
     return now
 
 
 def load_split(dataset: str, split: str) -> Split:
     """Load the ``train`` or ``test`` split, in manifest order; queries and gallery as two sets are the test split."""
-    images, manifest_path = data_files(dataset)
-    pixels, manifest = read_pixels(images), read_manifest(manifest_path)
-    if len(pixels) != len(manifest):
-        raise UserError(f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images)}")
+    pixels, manifest = read_prepared(dataset)
     chosen = of_split(manifest, split)
     return Split(
         pixels,

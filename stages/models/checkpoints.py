@@ -93,21 +93,20 @@ class AlteredError(ValueError):
     """A file of this project whose weights are not those that its header has the hash of."""
 
 
-def load(path: Path, made_by: str) -> Embedder:
+def load(path: Path) -> Embedder:
     """Build and fill the model of a checkpoint, in evaluation mode.
 
     Raises:
         UserError: the file is missing, altered, does not fit its own description, or is not of this project.
     """
-    artifacts.require(path, made_by)
+    artifacts.require(path)
     try:
         return read(path)
     except AlteredError as error:
-        raise UserError(f"{path}: {error}; move it away and run `{made_by}`") from None
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not a checkpoint of this project ({error}); move it away and run `{made_by}`"
-        ) from None
+        problem = str(error)
+    except ForeignError as error:
+        problem = f"not a checkpoint of this project ({error})"
+    raise UserError(f"{path}: {problem}; move it away and run `{artifacts.made_by(path)}`")
 
 
 def read(path: Path) -> Embedder:

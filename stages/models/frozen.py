@@ -28,6 +28,6 @@ def load(params: Params, dataset: str, defense: str, seed: int) -> Frozen:
     block, path = dataset_block(params, dataset), artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
     place = device.configure(block["training"], dataset)
     own = params["defenses"][defense].get("model")
-    saved = own_models.load(path, f"python -m stages.train {dataset} {defense} {seed}", own).to(place)
+    saved = own_models.load(path, own).to(place)
     model = device.in_precision(saved.requires_grad_(False), block["precision"], place, f"datasets.{dataset}.precision")
     return Frozen(model, place, checksums.hashes(path))

@@ -19,18 +19,19 @@ from stages.runtime.errors import CONTROL, UserError, reason
 from stages.runtime.params import FILE
 
 
-def load(path: Path, made_by: str, own: Mapping[str, Any] | None) -> Embedder | OwnModel:
+def load(path: Path, own: Mapping[str, Any] | None) -> Embedder | OwnModel:
     """The model of a checkpoint in evaluation mode; ``own`` is its block's ``model``, None for one trained here.
 
     Raises:
         UserError: the file is missing, not of this project, or was made from something else than ``own``.
     """
     if own is None or "safetensors" in own:
-        return checkpoints.load(path, made_by)
+        return checkpoints.load(path)
     from safetensors import SafetensorError
     from safetensors.torch import load_file, safe_open
 
-    artifacts.require(path, made_by)
+    artifacts.require(path)
+    made_by = artifacts.made_by(path)
     try:
         with safe_open(path, framework="pt") as file:
             written = json.loads(file.metadata()["architecture"])
