@@ -191,7 +191,7 @@ def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], d
         name for file, part in papers.items() for name in blocks.ungridded("attacks", part.get("attacks", {}), file)
     }
     steps, alpha = PROTOCOL["steps"], {"alpha_over_eps": PROTOCOL["alpha_over_eps"]}
-    plain = {name: {"extends": "pgd_attack", "attack": name, "steps": steps} for name in registries.attacks()}
+    plain = {name: {"extends": "pgd_attack", "attack": name, "steps": steps} for name in registries.names("ATTACKS")}
     papers["the protocol"] = {"attacks": {name: block for name, block in plain.items() if name not in known}}
     for name, block in asked.items():
         if not isinstance(block, Mapping):
@@ -211,11 +211,3 @@ def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], d
 def for_dataset(value: Any, dataset: str) -> Any:
     """A value that may be a mapping ``{default: ..., <dataset>: ...}``, reduced to that dataset's."""
     return value.get(dataset, value["default"]) if isinstance(value, Mapping) else value
-
-
-def lookup(params: Params, key: str) -> Any:
-    """The value at a dotted key such as ``datasets.digits.eps``."""
-    value: Any = params
-    for part in key.split("."):
-        value = value[part]
-    return value

@@ -63,6 +63,7 @@ def cell(loaded: params.Params, name: str) -> str:
     """One line for each metric of a cell: its name, the value, and for attacks the one before."""
     dataset, defense, seed, attack = cli.cell(name, loaded)
     path = artifacts.result_dir(dataset, defense, seed) / f"{attack}.json"
+    artifacts.require(path, f"snakemake --cores 8 {path}")
     metrics = checksums.load_json(path, "metrics")["metrics"]
     lines = []
     for metric, value in sorted(metrics.items()):
