@@ -20,14 +20,14 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     crop, profile, folder = data_block["crop"], block["training"], artifacts.model_dir(dataset, defense, seed)
     threads.limit(profile["threads"])
     from stages.data.batches import training_batches
-    from stages.data.splits import central_crop, load_split, validated
+    from stages.data.splits import central_crops, load_split, validated
     from stages.models import checkpoints, own_models, training
     from stages.runtime import device, resume
 
     place = device.configure(profile, dataset)
     inputs, test = validated(dataset), load_split(dataset, "test")
     if "model" in block:
-        images = central_crop(test, own_models.some(len(test.labels)), crop)
+        images = central_crops(test, crop)(own_models.some(len(test.labels)))
         return training.adopt(block["model"], folder, images, f"defenses.{defense}.model")
     learn = load_split(dataset, "train")
     cli.log.info("read %d training images of %s", len(learn.rows), dataset)
@@ -39,21 +39,21 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     data = training.Data(
         training_batches(learn, place, most=most, crop=crop, flip=data_block["flip"]),
         learn.labels,
-        lambda rows: central_crop(test, rows, crop).to(place),
+        central_crops(test, crop, place),
         test.labels,
         test.sets,
     )
     run = resume.identity("train", block=block, data=inputs, dataset=data_block, seed=seed)
-    kept = training.Resume(folder / "resume.pt", run, params["resume"]["minutes"])
+    saved = resume.Saved(folder / "resume.pt", run, params["resume"]["minutes"])
     plan, words = training.config(block, data_block["eps"], seed), f"{dataset} {defense} {seed}"
     try:
-        history = training.fit(model, computing, plan, data, kept, profile["evaluate_every"], words)
+        history = training.fit(model, computing, plan, data, saved, profile["evaluate_every"], words)
     except training.TrainingError as error:
         raise UserError(f"{words}: {error}") from None
     if not first_process():
         return []
     outputs = training.write(folder, history, lambda path: checkpoints.save(model, architecture, path))
-    kept.path.unlink(missing_ok=True)
+    saved.path.unlink(missing_ok=True)
     return outputs
 
 

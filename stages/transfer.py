@@ -16,7 +16,7 @@ def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
     block, chosen = dataset_block(params, dataset), attack_block(params, attack, dataset)["attack"]
     threads.limit(block["training"]["threads"])
     from stages.core.attacks import ATTACKS
-    from stages.data.splits import central_crop, load_split, validated
+    from stages.data.splits import central_crops, load_split, validated
     from stages.models import transferring
 
     data, split, kind = validated(dataset), load_split(dataset, "test"), ATTACKS[chosen].perturbs
@@ -28,7 +28,7 @@ def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
         split.labels,
         split.sets,
         items.image_ids,
-        lambda rows: central_crop(items, rows, block["crop"]),
+        central_crops(items, block["crop"]),
         data,
     )
     inputs, parts = dict(data), []

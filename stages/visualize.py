@@ -14,14 +14,14 @@ def visualize(params: Params, dataset: str) -> list[Path]:
     """
     threads.limit(1)
     from stages.core.seeding import drawn_order
-    from stages.data.splits import central_crop, class_names, load_split
+    from stages.data.splits import central_crops, class_names, load_split
     from stages.models import embeddings, own_models
     from stages.reporting.pictures import Album
 
     run, wanted, crop = params["run"], params["visualize"], dataset_block(params, dataset)["crop"]
     seed, test = run["seeds"][0], load_split(dataset, "test")
     order = drawn_order(test.perturbed("query").image_ids)
-    album = Album(test.labels, order, lambda rows: central_crop(test, rows, crop), test.sets)
+    album = Album(test.labels, order, central_crops(test, crop), test.sets)
     for defense in run["defenses"]:
         words, folder = f"{dataset} {defense} {seed}", artifacts.result_dir(dataset, defense, seed)
         attacks = [name for name in wanted["attacks"] if name in run["attacks"] and (folder / f"{name}.json").exists()]

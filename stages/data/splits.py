@@ -18,6 +18,8 @@ from stages.runtime.errors import UserError, reason
 COLUMNS = ("image_id", "label", "class_name", "split", "source_path", "width", "height", "sha256")
 NUMBERS = ("image_id", "label", "width", "height")
 CAMERA = "camera"  # a column of whole numbers, only where the reader knows which camera took an image
+CPU = torch.device("cpu")
+Rows = NDArray[np.int64] | Tensor
 TEST = ("test", "query", "gallery")  # what is no training image
 
 
@@ -152,13 +154,13 @@ def to_tensor(stored: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(stored)).permute(0, 3, 1, 2).float().div_(255)
 
 
-def central_crop(split: Split, rows: NDArray[np.int64] | Tensor | list[int], crop: int) -> Tensor:
+def central_crop(split: Split, rows: Rows, crop: int) -> Tensor:
     """Images (B, C, crop, crop) of some rows of a split, cut from the center: the test transform (method.md 1.2)."""
     height, width = split.pixels.shape[1:3]
     top, left = (height - crop) // 2, (width - crop) // 2
     return to_tensor(split.pixels[split.rows[np.asarray(rows)], top : top + crop, left : left + crop])
 
 
-def central_crops(split: Split, crop: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+def central_crops(split: Split, crop: int, device: torch.device = CPU) -> Callable[[Rows], Tensor]:
     """``central_crop`` of a split as a function of rows, its images (B, C, crop, crop) on ``device``."""
     return lambda rows: central_crop(split, rows, crop).to(device)

@@ -16,7 +16,7 @@ from stages.core.attacks.base import Attack, AttackBatch
 from stages.core.directions import metrics_of
 from stages.core.seeding import drawn_order
 from stages.core.sets import Sets
-from stages.models import embeddings, frozen
+from stages.models import attacking, embeddings, frozen
 from stages.models.attacking import ImageSet, targets_of
 from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError
@@ -151,9 +151,7 @@ def means(table: pd.DataFrame) -> dict[str, Any]:
     """Means over queries by seed, source, measured defense, metric, and before or after."""
     found: dict[str, Any] = {}
     for (seed, source, defense), part in table.groupby(["seed", "source", "defense"], sort=False):
-        found.setdefault(str(seed), {}).setdefault(source, {})[defense] = {
-            metric: {when: float(part[f"{metric}_{when}"].mean()) for when in BOTH} for metric in metrics_of(table)
-        }
+        found.setdefault(str(seed), {}).setdefault(source, {})[defense] = attacking.means(part)
     return found
 
 
