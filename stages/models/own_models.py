@@ -105,14 +105,12 @@ def save(network: nn.Module, own: Mapping[str, Any], path: Path) -> None:
     Raises:
         UserError: its state holds something else than tensors.
     """
-    from safetensors.torch import save_file
-
     state = network.state_dict()
     other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
     if other:
         raise UserError(f"{own['import']}: {other} of its state_dict() is no tensor; keep it out (get_extra_state)")
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
-    save_file(weights, path, metadata={"architecture": json.dumps(dict(own), sort_keys=True)})
+    checkpoints.write(weights, own, path)
 
 
 def copy(own: Mapping[str, Any], channels: int, side: int, path: Path) -> Embedder:
