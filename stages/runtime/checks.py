@@ -13,7 +13,7 @@ from stages.runtime.errors import ParameterError, choose
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
 DEEPEST, MOST_VALUES = 20, 100_000  # the paper's study has 7 levels and 4,000 values
 OWN = "own"  # the method of blocks that name a model
-STRENGTH = {"optimizer": ("WHITE_BOX", "BLACK_BOX"), "start": ("STARTS",), "surrogate": ("SURROGATES",)}
+REGISTRIES_OF = {"optimizer": ("WHITE_BOX", "BLACK_BOX"), "start": ("STARTS",), "surrogate": ("SURROGATES",)}
 POSITIVE_OPTIONS = {"steps", "alpha_over_eps", "loss_bound"}  # at 0 there would be no attack, or no number
 
 
@@ -218,8 +218,8 @@ def _check_attack(key: str, block: Mapping[str, Any], datasets: list[str]) -> No
 def _check_strength(key: str, strength: Mapping[str, Any], datasets: list[str]) -> None:
     for name, value in strength.items():
         _by_dataset(f"{key}.{name}", value, datasets)
-        if name in STRENGTH:
-            _known(f"{key}.{name}", value, registries.names(*STRENGTH[name]))
+        if name in REGISTRIES_OF:
+            _known(f"{key}.{name}", value, registries.names(*REGISTRIES_OF[name]))
 
 
 def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) -> None:

@@ -3,8 +3,8 @@
 ``load`` gives them; ``dataset``, ``defense`` and ``attack`` give a block as a job needs it.
 """
 
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Iterable, Mapping
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,7 @@ def load(path: str | Path = FILE) -> Params:
         for old, new in RENAMED.items():
             if old in own:
                 raise ParameterError(old, f"is called `{new}` now; rename the key")
-        papers = {name: read_paper(name) for name in _papers(own)}
-        parts = {file: part for paper in papers.values() for file, part in paper.items()}
-        params = blocks.write_out(own, parts, files)
+        params = blocks.write_out(own, read_papers(_papers(own)), files)
         _check(params)
     except ParameterError as fault:
         raise UserError(_located(fault, files, own)) from None
@@ -86,14 +84,14 @@ def papers_there() -> list[str]:
     return sorted(path.name for path in PAPERS.glob("[!._]*/") if path.is_dir())
 
 
-def read_paper(name: str) -> dict[str, Mapping[str, Any]]:
-    """The sections in a paper's files of blocks and tables, by the files' names in the project.
+def read_papers(names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """The sections in some papers' files of blocks and tables, by the files' names in the project.
 
     Raises:
         UserError: a file is not YAML, or has a section that does not belong there.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    for part, sections in PAPER_FILES.items():
+    for name, (part, sections) in product(names, PAPER_FILES.items()):
         path, file = PAPERS / name / part, f"workflow/papers/{name}/{part}"
         if not path.exists():
             continue
@@ -115,7 +113,9 @@ def _located(fault: ParameterError, files: blocks.Files, own: Any) -> str:
     section, name, *_ = [*fault.key.split("."), ""]
     if section == "run":
         for paper in sorted(set(papers_there()) - set(own.get("papers", []))):
-            there = [one for part in read_paper(paper).values() for one in blocks.ungridded(name, part.get(name, {}))]
+            there = [
+                one for part in read_papers([paper]).values() for one in blocks.ungridded(name, part.get(name, {}))
+            ]
             if any(fault.problem.startswith(f"{one!r} is not there") for one in there):
                 return f"{FILE}: {fault.key}: {fault.problem.split('; ')[0]}; add {paper} to `papers`, which has it"
     return f"{fault.file or files.get((section, name), FILE)}: {fault}"
@@ -182,10 +182,9 @@ def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], d
         ParameterError: a block that is not there or cannot be used; names its key.
         UserError: a paper's file cannot be read.
     """
-    parts = {file: content for paper in papers_there() for file, content in read_paper(paper).items()}
     papers = {
         file: {name: content[name] for name in ("bases", "attacks") if name in content}
-        for file, content in parts.items()
+        for file, content in read_papers(papers_there()).items()
     }
     known = {
         name for file, part in papers.items() for name in blocks.ungridded("attacks", part.get("attacks", {}), file)
