@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.core.models import Embedder, OwnModel
@@ -27,9 +29,6 @@ def load(path: Path, own: Mapping[str, Any] | None) -> Embedder | OwnModel:
     """
     if own is None or "safetensors" in own:
         return checkpoints.load(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, safe_open
-
     artifacts.require(path)
     made_by = artifacts.made_by(path)
     try:

@@ -17,6 +17,7 @@ from stages.core.defenses.own import own as width
 from stages.core.metrics import chance_recall, collapse, mean_pairwise_distance, recall_at_1
 from stages.core.mining import MINERS
 from stages.core.models import Embedder, OwnModel
+from stages.core.parallel import Sharded
 from stages.core.sets import ONE_SET, Sets
 from stages.core.training import EpochRow, Load, TrainConfig, TrainingError, TrainState, train
 from stages.models import checkpoints, own_models, weights
@@ -101,8 +102,8 @@ def fit(
         def on_step(now: TrainState) -> None:
             keep(lambda: now._asdict() | {"weights": model.state_dict(), "history": history})
 
-        split = processes.split(computing, group)
-        rows = train(split, data.load, data.labels, plan, begin=begin, keep=on_step)
+        network = computing if group is None else Sharded(computing, group)
+        rows = train(network, data.load, data.labels, plan, begin=begin, keep=on_step)
         for row in progress(rows, total=plan.epochs - len(history), label=f"train {words}"):
             last, due = row.epoch + 1 == plan.epochs, (row.epoch + 1) % measure_every == 0
             measured = (last or due) and first_process()
