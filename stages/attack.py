@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from stages.runtime import artifacts, checksums, cli, threads
+from stages.runtime import params as parameters
 from stages.runtime.params import Params
-from stages.runtime.params import attack as attack_block
-from stages.runtime.params import dataset as dataset_block
 
 
 def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -> list[Path]:
@@ -14,7 +13,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     Every ``resume.minutes`` finished results are saved to <attack>.resume.pt beside them; a killed run resumes from it
     and ends with the same bytes.
     """
-    data_block, block = dataset_block(params, dataset), attack_block(params, attack, dataset)
+    data_block, block = params["datasets"][dataset], parameters.attack(params, attack, dataset)
     threads.limit(data_block["training"]["threads"])
     from stages.core import evaluation_checks
     from stages.core.attacks import ATTACKS

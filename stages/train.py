@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
+from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
-from stages.runtime.params import dataset as dataset_block
-from stages.runtime.params import defense as defense_block
 from stages.runtime.progress import first_process
 
 
@@ -16,7 +15,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     Every ``resume.minutes`` the state is saved to resume.pt beside them; a killed run resumes from it and ends with the
     same bytes. Of several processes that torchrun started, only the first one writes and returns paths.
     """
-    data_block, block = dataset_block(params, dataset), defense_block(params, defense, dataset)
+    data_block, block = params["datasets"][dataset], parameters.defense(params, defense, dataset)
     crop, profile, folder = data_block["crop"], block["training"], artifacts.model_dir(dataset, defense, seed)
     threads.limit(profile["threads"])
     from stages.data.batches import training_batches

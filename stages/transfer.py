@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
+from stages.runtime import params as parameters
 from stages.runtime.params import Params
-from stages.runtime.params import attack as attack_block
-from stages.runtime.params import dataset as dataset_block
 
 
 def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
@@ -13,7 +12,7 @@ def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
 
     One row for each seed, defense that the images were made on, defense that they are measured on, and kept query.
     """
-    block, chosen = dataset_block(params, dataset), attack_block(params, attack, dataset)["attack"]
+    block, chosen = params["datasets"][dataset], parameters.attack(params, attack, dataset)["attack"]
     threads.limit(block["training"]["threads"])
     from stages.core.attacks import ATTACKS
     from stages.data.splits import central_crops, load_split, validated

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
 from stages.runtime.params import Params
-from stages.runtime.params import dataset as dataset_block
 
 
 def visualize(params: Params, dataset: str) -> list[Path]:
@@ -18,7 +17,7 @@ def visualize(params: Params, dataset: str) -> list[Path]:
     from stages.models import embeddings, own_models
     from stages.reporting.pictures import Album
 
-    run, wanted, crop = params["run"], params["visualize"], dataset_block(params, dataset)["crop"]
+    run, wanted, crop = params["run"], params["visualize"], params["datasets"][dataset]["crop"]
     seed, test = run["seeds"][0], load_split(dataset, "test")
     order = drawn_order(test.perturbed("query").image_ids)
     album = Album(test.labels, order, central_crops(test, crop), test.sets)

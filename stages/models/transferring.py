@@ -19,10 +19,9 @@ from stages.core.sets import Sets
 from stages.models import attacking, embeddings, frozen
 from stages.models.attacking import ImageSet, targets_of
 from stages.runtime import artifacts, checksums
+from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
-from stages.runtime.params import attack as attack_block
-from stages.runtime.params import dataset as dataset_block
 from stages.runtime.progress import progress
 
 BOTH = ("before", "after")
@@ -108,8 +107,8 @@ def of_seed(params: Params, test: SplitView, attack: str, seed: int, inputs: dic
         UserError: a model, its gallery or what the attack kept on it is missing, damaged, or of other files.
     """
     defenses, order, parts = params["run"]["defenses"], drawn_order(test.ids), []
-    chosen = ATTACKS[attack_block(params, attack, test.dataset)["attack"]]
-    size = dataset_block(params, test.dataset)["attack_batch"]
+    chosen = ATTACKS[parameters.attack(params, attack, test.dataset)["attack"]]
+    size = params["datasets"][test.dataset]["attack_batch"]
     folders = {defense: artifacts.result_dir(test.dataset, defense, seed) for defense in defenses}
     kept = {name: Kept.read(folder, attack, order) for name, folder in folders.items()}
     for defense in progress(defenses, total=len(defenses), label=f"transfer {test.dataset} {attack} {seed}"):

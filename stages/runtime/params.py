@@ -1,6 +1,6 @@
 """The parameters: params.yaml with the blocks and tables of the papers that it names, all written out and checked.
 
-``load`` gives them; ``dataset``, ``defense`` and ``attack`` give a block as a job needs it.
+``load`` gives them; ``defense`` and ``attack`` give a block as a job on one dataset needs it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.runtime import blocks, checks, documents, registries
-from stages.runtime.checks import OWN as OWN
 from stages.runtime.documents import text as text
 from stages.runtime.errors import ParameterError, UserError, choose
 
@@ -137,11 +136,6 @@ def _check(params: Any) -> None:
     checks.check_values(params, "", count())
     checks.check_schema(params)
     checks.check_references(params)
-
-
-def dataset(params: Params, name: str) -> Params:
-    """The block of a dataset."""
-    return params["datasets"][name]
 
 
 def defense(params: Params, name: str, dataset: str) -> Params:
