@@ -37,9 +37,7 @@ def main() -> None:
     words = parser.parse_args()
     labels = load_split(words.dataset, "test").labels
     path = artifacts.result_dir(words.dataset, words.defense, words.seed) / "gallery.npy"
-    found = embeddings.read_gallery(
-        path, len(labels), f"python -m stages.evaluate {words.dataset} {words.defense} {words.seed}"
-    )
+    found = embeddings.read_gallery(path, len(labels))
     torch.set_num_threads(1)
     kmeans = [100 * metrics.nmi(found, torch.from_numpy(labels), seed=seed) for seed in range(STARTS)]
     plain = [100 * plain_clustering(found.numpy(), labels, seed) for seed in range(PLAIN)]

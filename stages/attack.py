@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from stages.runtime import artifacts, checksums, cli, threads
+from stages.runtime import params as parameters
 from stages.runtime.params import Params
-from stages.runtime.params import attack as attack_block
-from stages.runtime.params import dataset as dataset_block
 
 
 def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -> list[Path]:
@@ -14,12 +13,12 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     Every ``resume.minutes`` finished results are saved to <attack>.resume.pt beside them; a killed run resumes from it
     and ends with the same bytes.
     """
-    data_block, block = dataset_block(params, dataset), attack_block(params, attack, dataset)
+    data_block, block = params["datasets"][dataset], parameters.attack(params, attack, dataset)
     threads.limit(data_block["training"]["threads"])
     from stages.core import evaluation_checks
     from stages.core.attacks import ATTACKS
     from stages.core.seeding import EXAMPLES
-    from stages.data.splits import central_crop, load_split, validated
+    from stages.data.splits import central_crops, load_split, validated
     from stages.models import attacking, embeddings, frozen
     from stages.runtime import resume
     from stages.runtime.progress import progress
@@ -28,28 +27,27 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     model, device, inputs = frozen.load(params, dataset, defense, seed)
     inputs |= validated(dataset)
     test = load_split(dataset, "test")
-    made_by, kind = f"python -m stages.evaluate {words}", ATTACKS[block["attack"]].perturbs
-    gallery = embeddings.gallery(folder, test.labels, made_by, inputs, device, sets=test.sets, perturbs=kind)
+    kind = ATTACKS[block["attack"]].perturbs
+    gallery = embeddings.gallery(folder, test.labels, inputs, device, sets=test.sets, perturbs=kind)
     inputs |= checksums.hashes(folder / "gallery.npy")
     cli.log.info("read model, gallery and %d test images of %s", len(test.labels), words)
 
-    crop = data_block["crop"]
     items = test.perturbed(kind)
-    images = attacking.ImageSet(gallery, items.image_ids, lambda rows: central_crop(items, rows, crop).to(device))
+    images = attacking.ImageSet(gallery, items.image_ids, central_crops(items, data_block["crop"], device))
     config = attacking.AttackConfig.of(block, data_block["eps"], seed)
     queries = attacking.Queries.of(items.image_ids, data_block["attack_queries"], block.get("keep", EXAMPLES))
-    state = folder / f"{attack}.resume.pt"
     run = resume.identity("attack", block=block, inputs=inputs, dataset=data_block, seed=seed)
-    done = attacking.Attacked.restored(state, run)
+    saved = resume.Saved(folder / f"{attack}.resume.pt", run, params["resume"]["minutes"])
+    done = attacking.Attacked.restored(saved)
     left = queries.batches(data_block["attack_batch"])[len(done.columns) :]
     shown = progress(left, total=len(left), label=f"attack {words} {attack}")
-    with resume.keeping(state, run, params["resume"]["minutes"]) as keep:
+    with saved.keeping() as keep:
         for _ in attacking.attack_batches(config, model, images, shown, queries.examples, done):
             keep(done._asdict)
 
     table = done.table(items.image_ids, queries.rows)
     outputs = attacking.write(folder, attack, table, done.pictures, {"eps": config.eps, "inputs": inputs})
-    state.unlink(missing_ok=True)
+    saved.path.unlink(missing_ok=True)
     columns = {str(name): table[name].to_numpy() for name in table}
     for line in evaluation_checks.of_block(attack, block, columns):
         cli.log.warning("warning: %s", line)

@@ -5,12 +5,11 @@ from pathlib import Path
 from stages.runtime import artifacts, cli, threads
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
-from stages.runtime.params import dataset as dataset_block
 
 
 def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     """Write results/<dataset>/<defense>/<seed>/benign.json, benign.parquet (per query) and gallery.npy."""
-    block = dataset_block(params, dataset)
+    block = params["datasets"][dataset]
     threads.limit(block["training"]["threads"])
     from stages.data.splits import central_crops, load_split, validated
     from stages.models import evaluation, frozen, own_models

@@ -7,7 +7,6 @@ from pathlib import Path
 from stages.runtime import artifacts, cli
 from stages.runtime.errors import UserError
 from stages.runtime.params import FILE, Params
-from stages.runtime.params import dataset as dataset_block
 
 
 def fetch(params: Params, dataset: str) -> list[Path]:
@@ -20,7 +19,7 @@ def fetch(params: Params, dataset: str) -> list[Path]:
     """
     from stages.data.download import fetch_either
 
-    block, folder = dataset_block(params, dataset), artifacts.raw_dir(dataset)
+    block, folder = params["datasets"][dataset], artifacts.raw_dir(dataset)
     if not block.get("fetch"):
         raise UserError(f"{FILE}: datasets.{dataset}: no `fetch` list; put the files into {folder}")
     fetched, problems = fetch_either(block["fetch"], block.get("fetch_instead", []), folder)

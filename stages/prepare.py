@@ -4,7 +4,6 @@ from pathlib import Path
 
 from stages.runtime import cli
 from stages.runtime.params import Params
-from stages.runtime.params import dataset as dataset_block
 
 
 def prepare(params: Params, dataset: str) -> list[Path]:
@@ -15,7 +14,7 @@ def prepare(params: Params, dataset: str) -> list[Path]:
     """
     from stages.data import preparation
 
-    return preparation.prepare(dataset_block(params, dataset), dataset)
+    return preparation.prepare(params["datasets"][dataset], dataset)
 
 
 def main() -> None:

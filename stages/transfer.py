@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
+from stages.runtime import params as parameters
 from stages.runtime.params import Params
-from stages.runtime.params import attack as attack_block
-from stages.runtime.params import dataset as dataset_block
 
 
 def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
@@ -13,10 +12,10 @@ def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
 
     One row for each seed, defense that the images were made on, defense that they are measured on, and kept query.
     """
-    block, chosen = dataset_block(params, dataset), attack_block(params, attack, dataset)["attack"]
+    block, chosen = params["datasets"][dataset], parameters.attack(params, attack, dataset)["attack"]
     threads.limit(block["training"]["threads"])
     from stages.core.attacks import ATTACKS
-    from stages.data.splits import central_crop, load_split, validated
+    from stages.data.splits import central_crops, load_split, validated
     from stages.models import transferring
 
     data, split, kind = validated(dataset), load_split(dataset, "test"), ATTACKS[chosen].perturbs
@@ -28,7 +27,7 @@ def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
         split.labels,
         split.sets,
         items.image_ids,
-        lambda rows: central_crop(items, rows, block["crop"]),
+        central_crops(items, block["crop"]),
         data,
     )
     inputs, parts = dict(data), []

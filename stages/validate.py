@@ -5,7 +5,6 @@ from pathlib import Path
 
 from stages.runtime import cli
 from stages.runtime.params import Params
-from stages.runtime.params import dataset as dataset_block
 
 
 def validate(params: Params, dataset: str) -> list[Path]:
@@ -17,7 +16,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when great-expectations is imported
     from stages.data import validation
 
-    return validation.validate(dataset_block(params, dataset), dataset)
+    return validation.validate(params["datasets"][dataset], dataset)
 
 
 def main() -> None:

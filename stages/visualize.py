@@ -4,7 +4,6 @@ from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
 from stages.runtime.params import Params
-from stages.runtime.params import dataset as dataset_block
 
 
 def visualize(params: Params, dataset: str) -> list[Path]:
@@ -14,14 +13,14 @@ def visualize(params: Params, dataset: str) -> list[Path]:
     """
     threads.limit(1)
     from stages.core.seeding import drawn_order
-    from stages.data.splits import central_crop, class_names, load_split
+    from stages.data.splits import central_crops, class_names, load_split
     from stages.models import embeddings, own_models
     from stages.reporting.pictures import Album
 
-    run, wanted, crop = params["run"], params["visualize"], dataset_block(params, dataset)["crop"]
+    run, wanted, crop = params["run"], params["visualize"], params["datasets"][dataset]["crop"]
     seed, test = run["seeds"][0], load_split(dataset, "test")
     order = drawn_order(test.perturbed("query").image_ids)
-    album = Album(test.labels, order, lambda rows: central_crop(test, rows, crop), test.sets)
+    album = Album(test.labels, order, central_crops(test, crop), test.sets)
     for defense in run["defenses"]:
         words, folder = f"{dataset} {defense} {seed}", artifacts.result_dir(dataset, defense, seed)
         attacks = [name for name in wanted["attacks"] if name in run["attacks"] and (folder / f"{name}.json").exists()]
@@ -30,12 +29,10 @@ def visualize(params: Params, dataset: str) -> list[Path]:
             continue
         path = artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
         own = params["defenses"][defense].get("model")
-        model = own_models.load(path, f"python -m stages.train {words}", own)
-        gallery = embeddings.read_gallery(
-            folder / "gallery.npy", len(test.labels), f"python -m stages.evaluate {words}"
-        )
+        model = own_models.load(path, own)
+        gallery = embeddings.read_gallery(folder / "gallery.npy", len(test.labels))
         for attack in attacks:
-            kept, eps = embeddings.read_examples(folder, attack, f"python -m stages.attack {words} {attack}")
+            kept, eps = embeddings.read_examples(folder, attack)
             album.add(attack, defense, model, gallery, kept, eps, wanted["queries"])
     path = artifacts.REPORTS / "visualize" / f"{dataset}.json"
     return album.write(path, class_names(dataset, "test"), {"dataset": dataset, "seed": seed})

@@ -105,13 +105,13 @@ WORDS = {  # of which a stage's recipe consists; a seed changes no recipe
 
 def of_dataset(params: Params, dataset: str, *keys: str) -> Values:
     """Some values of a dataset's block."""
-    block = parameters.dataset(params, dataset)
+    block = params["datasets"][dataset]
     return {f"datasets.{dataset}.{key}": block[key] for key in keys}
 
 
 def computing(params: Params, dataset: str) -> Values:
     """Settings of computing that evaluations and attacks on a dataset use."""
-    profile = parameters.dataset(params, dataset)["training"]
+    profile = params["datasets"][dataset]["training"]
     values = {f"datasets.{dataset}.training.{key}": profile[key] for key in COMPUTING}
     return values | of_dataset(params, dataset, "precision")
 

@@ -188,10 +188,8 @@ def unpack(archive: Path, folder: Path, name: str, budget: Budget) -> None:
         raise UserError(
             f"{name}: {error}, which is not unpacked here; the archive may well be whole: {BY_HAND}"
         ) from None
-    except DAMAGE as error:
-        raise UserError(f"{name}: not a readable archive ({reason(error)}); get another copy, or {BY_HAND}") from None
-    except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # the disk's own complaint: full, read-only
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk: full, read-only
             raise
         raise UserError(f"{name}: not a readable archive ({reason(error)}); get another copy, or {BY_HAND}") from None
 
@@ -202,26 +200,23 @@ def write(member: Member, folder: Path, name: str) -> None:
     Raises:
         UserError: it is a link or device, leaves the folder, or has a name that cannot be one.
     """
-    path = PurePosixPath(member.name)
-    problem = None
+    path, entry = PurePosixPath(member.name), f"{name}: entry {member.name!r}"
     if member.kind == "other":
-        problem = "is a link or device; pack it again without links (tar --dereference)"
-    elif path.is_absolute() or ".." in path.parts or "\0" in member.name:
-        problem = "leaves the folder; pack it again with names below one folder"
+        raise UserError(f"{entry} is a link or device; pack it again without links (tar --dereference)")
+    if path.is_absolute() or ".." in path.parts or "\0" in member.name:
+        raise UserError(f"{entry} leaves the folder; pack it again with names below one folder")
     target = folder / path
     try:
-        if problem is None and member.content is None:
+        if member.content is None:
             target.mkdir(parents=True, exist_ok=True)
-        elif problem is None and member.content is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with member.content, target.open("wb") as file:
-                shutil.copyfileobj(member.content, file, 1 << 20)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with member.content, target.open("wb") as file:
+            shutil.copyfileobj(member.content, file, 1 << 20)
     except OSError as error:
         if error.errno not in UNNAMEABLE:
             raise
-        problem = f"cannot be written ({error.strerror}); pack it again under another name"
-    if problem:
-        raise UserError(f"{name}: entry {member.name!r} {problem}")
+        raise UserError(f"{entry} cannot be written ({error.strerror}); pack it again under another name") from None
 
 
 def members(archive: Path) -> Iterator[Member]:

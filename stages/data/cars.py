@@ -30,18 +30,17 @@ class Form(NamedTuple):
 
 def merged(annotations: Path) -> Lists:
     """One list of all images, and their names of classes."""
-    found = matlab.read(annotations)
-    names = matlab.class_names(found, annotations.name)
-    return Lists(names, matlab.images(found, annotations.name), annotations.name)
+    names, images = matlab.read(annotations, "class_names", "images")
+    return Lists(names, images, annotations.name)
 
 
 def devkit(train: Path, test: Path, meta: Path) -> Lists:
     """Two lists that number their images alike, in folders of their own."""
-    names = matlab.class_names(matlab.read(meta), meta.name)
+    (names,) = matlab.read(meta, "class_names")
     images = [
         (f"{part}/{name}", class_id)
         for part, path in (("cars_train", train), ("cars_test", test))
-        for name, class_id in matlab.images(matlab.read(path), path.name)
+        for name, class_id in matlab.read(path, "images")[0]
     ]
     return Lists(names, images, "cars_*_annos*.mat")
 

@@ -1,10 +1,8 @@
 """Downloads: resumed where they broke off, verified before they get their name."""
 
-import gzip
 import hashlib
 import logging
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,12 +50,10 @@ def difference(path: Path, source: Source) -> str | None:
 def hashed(path: Path, source: Source) -> str | None:
     """The checksum of a file where it is not the promised one, or None."""
     kind = next(name for name in CHECKSUMS if name in source)
-    with path.open("rb") as file:
-        packed = kind == "unpacked_md5" and file.read(2) == b"\x1f\x8b"
     try:
-        with gzip.open(path) if packed else path.open("rb") as content:
+        with originals.decompressed(path) if kind == "unpacked_md5" else path.open("rb") as content:
             actual = hashlib.file_digest(content, kind.removeprefix("unpacked_")).hexdigest()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except originals.BAD_GZIP as error:
         return f"cannot be decompressed ({reason(error)})"
     return None if actual == source[kind] else f"has {kind} {actual}"
 

@@ -1,6 +1,5 @@
 """A user's own images: one folder per class, in the layouts that people have them in."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -63,15 +62,14 @@ def folder(raw: Path) -> list[Item]:
 
 def _tree(raw: Path) -> Node:
     """The folders below ``raw`` that have images."""
-    below: dict[Path, list[Node]] = defaultdict(list)
-    for path, _, entries in reversed(list(originals.walk(raw))):  # subfolders come before their folder
-        node = Node(path, [entry for entry in entries if originals.is_image(entry) and entry.is_file()], below[path])
-        node.folders.reverse()
-        if path == raw:
-            return node
-        if node.images or node.folders:
-            below[path.parent].append(node)
-    return Node(raw, [], [])
+    inside = {path: (folders, entries) for path, folders, entries in originals.walk(raw)}
+
+    def node(path: Path) -> Node:
+        folders, entries = inside.get(path, ([], []))
+        images = [entry for entry in entries if originals.is_image(entry) and entry.is_file()]
+        return Node(path, images, [below for below in map(node, folders) if below.images or below.folders])
+
+    return node(raw)
 
 
 def _unwrapped(node: Node) -> Node:

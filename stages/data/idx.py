@@ -1,8 +1,6 @@
 """IDX files, the form in which MNIST and Fashion-MNIST are published: one array of bytes behind a short header."""
 
-import gzip
 import math
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.data.annotations import Item
+from stages.data import originals
+from stages.data.annotations import Item, Tree
 from stages.runtime.errors import UserError, reason
 
 # Published names of each list's images and labels; the lists split the images, with every class in both.
@@ -22,18 +21,17 @@ KINDS = {3: "images", 1: "labels"}  # by the number of dimensions
 LARGEST = 1 << 30  # bytes of one array, twenty times MNIST's training images
 
 
-def published_file(raw: Path, name: str) -> Path:
-    """The file called ``name`` in ``raw``, as published (``.gz``) or decompressed, with ``-`` or ``.`` before ``idx``.
+def published_file(tree: Tree, name: str) -> Path:
+    """The file called ``name``, as published (``.gz``) or decompressed, with ``-`` or ``.`` before ``idx``.
 
     Raises:
         UserError: there is none.
     """
     spelled = [stem + suffix for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
-    for pattern in ("", "*/", "*/*/"):
-        for path in (found for one in spelled for found in sorted(raw.glob(pattern + one))):
-            if path.is_file():  # some copies put each file into a folder of its own name
-                return path
-    raise UserError(f"no {name}.gz (nor {name}); put the four published files there")
+    found = next(filter(None, map(tree.find, spelled)), None)
+    if found is None:
+        raise UserError(f"no {name}.gz (nor {name}); put the four published files there")
+    return found
 
 
 def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -44,9 +42,7 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """
     kind = KINDS[dimensions]
     try:
-        with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with originals.decompressed(path) as file:
             header = file.read(4 + 4 * dimensions)
             if header[:4] != bytes([0, 0, 8, dimensions]):
                 raise UserError(f"{path.name}: {told(header[:4], kind)}; put the published file there")
@@ -57,9 +53,7 @@ def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
             if size > LARGEST:
                 raise UserError(f"{path.name}: its header promises {size} bytes, more than any such dataset has")
             content, more = file.read(size), file.read(1)
-    except (OSError, EOFError, zlib.error) as error:
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
-            raise
+    except originals.BAD_GZIP as error:
         raise UserError(f"{path.name}: cannot be decompressed ({reason(error)}); get it once more") from None
     if len(content) < size or more:
         found = f"{len(content)}" if len(content) < size else f"more than {size}"
@@ -81,9 +75,10 @@ def idx(raw: Path) -> list[Item]:
     Raises:
         UserError: a file is missing or malformed, or images and labels do not belong together.
     """
+    tree = Tree(raw)
     items: list[Item] = []
     for split, (images_name, labels_name) in FILES.items():
-        images_path, labels_path = published_file(raw, images_name), published_file(raw, labels_name)
+        images_path, labels_path = published_file(tree, images_name), published_file(tree, labels_name)
         images, labels = read(images_path, 3), read(labels_path, 1)
         if len(images) != len(labels):
             raise UserError(

@@ -7,28 +7,22 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from stages.data import matlab_process
 from stages.runtime.errors import UserError, reason
 
 PROCESS = Path(matlab_process.__file__)
 PATIENCE = 300  # seconds; the lists of Cars-196 take one
+VARIABLES = {"class_names": "`class_names`", "images": "`annotations` with class and path"}  # where each list is
 CRASHES = tuple(-number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT))
 
 
-class Annotations(NamedTuple):
-    """What the published files hold: names of classes, and (path, class id) of each image; None where absent."""
-
-    class_names: list[str] | None
-    images: list[tuple[str, int]] | None
-
-
-def read(path: Path) -> Annotations:
-    """The variables ``class_names`` and ``annotations`` of a MATLAB 5 file.
+def read(path: Path, *wanted: str) -> list[list[Any]]:
+    """Lists in a MATLAB 5 file: ``class_names``, and ``images`` with the path and class id of each.
 
     Raises:
-        UserError: the file is damaged, or not such a file.
+        UserError: the file is damaged, not such a file, or has no list that is ``wanted``.
         RuntimeError: the process failed for another reason.
     """
     # -I: nothing but installed packages can be imported, whatever the current folder contains.
@@ -47,27 +41,6 @@ def read(path: Path) -> Annotations:
     if done.returncode:
         raise RuntimeError(f"the process that reads {path.name} failed: {told}")
     found = json.loads(done.stdout)
-    images = found["images"] and [(str(name), int(class_id)) for name, class_id in found["images"]]
-    return Annotations(found["class_names"], images)
-
-
-def class_names(found: Annotations, name: str) -> list[str]:
-    """The names of classes in the file called ``name``.
-
-    Raises:
-        UserError: there are none.
-    """
-    if found.class_names is None:
-        raise UserError(f"{name}: no `class_names`; put another copy there")
-    return found.class_names
-
-
-def images(found: Annotations, name: str) -> list[tuple[str, int]]:
-    """The (path, class id) of each image in the file called ``name``.
-
-    Raises:
-        UserError: there are none.
-    """
-    if found.images is None:
-        raise UserError(f"{name}: no `annotations` with class and path; put another copy there")
-    return found.images
+    if missing := [name for name in wanted if found[name] is None]:
+        raise UserError(f"{path.name}: no {VARIABLES[missing[0]]}; put another copy there")
+    return [found[name] for name in wanted]

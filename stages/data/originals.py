@@ -3,10 +3,13 @@
 Only the standard library is imported, because Snakemake needs a fingerprint of every dataset when it starts.
 """
 
+import gzip
 import hashlib
 import os
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from stages.runtime.errors import UserError
@@ -30,6 +33,7 @@ SIGNATURES = {
 BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
 READ_KINDS = {"JPEG", "PNG", "BMP", "TIFF", "WebP"}
 SMALL = 16 << 20  # bytes; up to this, a file that is neither image nor archive counts by its contents: lists are edited
+BAD_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 DEEPEST = 64  # folders below each other; no dataset needs so many
 
 
@@ -120,6 +124,16 @@ def require_reachable(root: Path) -> None:
 def and_more(found: Collection[object]) -> str:
     """How many there are besides the one that was named, in brackets; "" where it was the only one."""
     return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+
+
+def decompressed(path: Path) -> gzip.GzipFile | BufferedReader:
+    """Open a file for reading, one that is gzip by its first bytes for reading what it holds.
+
+    Reading damaged gzip raises one of ``BAD_GZIP``.
+    """
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
 
 
 def kind_of(path: Path) -> str:

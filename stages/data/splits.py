@@ -18,6 +18,8 @@ from stages.runtime.errors import UserError, reason
 COLUMNS = ("image_id", "label", "class_name", "split", "source_path", "width", "height", "sha256")
 NUMBERS = ("image_id", "label", "width", "height")
 CAMERA = "camera"  # a column of whole numbers, only where the reader knows which camera took an image
+CPU = torch.device("cpu")
+Rows = NDArray[np.int64] | Tensor
 TEST = ("test", "query", "gallery")  # what is no training image
 
 
@@ -47,15 +49,10 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: it is damaged or not such an array.
     """
-    pixels = read_array(path, remedy(path), memory_map=True)
+    pixels = read_array(path, memory_map=True)
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or 0 in pixels.shape or pixels.shape[3] not in (1, 3):
-        raise UserError(f"{path}: not a uint8 array of shape (N, H, W, 1 or 3); delete it and {remedy(path)}")
+        raise artifacts.damaged(path, "not a uint8 array of shape (N, H, W, 1 or 3)")
     return pixels
-
-
-def remedy(path: Path) -> str:
-    """How to make a file of a prepared dataset anew."""
-    return f"run `python -m stages.prepare {path.parent.name}`"
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -69,16 +66,16 @@ def read_manifest(path: Path) -> pd.DataFrame:
         kinds = {str(column): kind.kind for column, kind in manifest.dtypes.items()}
         signed = checksums.is_signed(manifest)
     except Exception as error:  # pyarrow raises its own family of errors
-        raise UserError(f"{path}: damaged ({reason(error)}); delete it and {remedy(path)}") from None
+        raise artifacts.damaged(path, f"damaged ({reason(error)})") from None
     numbers = (*NUMBERS, CAMERA)
     for column in (*COLUMNS, *(name for name in kinds if name == CAMERA)):
         if column not in kinds or list(manifest.columns).count(column) > 1:
-            raise UserError(f"{path}: no column {column!r}; delete it and {remedy(path)}")
+            raise artifacts.damaged(path, f"no column {column!r}")
         if (kinds[column] in "iu") != (column in numbers):
             kind = "whole numbers" if column in numbers else "texts"
-            raise UserError(f"{path}: column {column!r} does not hold {kind}; delete it and {remedy(path)}")
+            raise artifacts.damaged(path, f"column {column!r} does not hold {kind}")
     if not signed:
-        raise UserError(f"{path}: damaged (not the rows that were written); delete it and {remedy(path)}")
+        raise artifacts.damaged(path, "damaged (not the rows that were written)")
     return manifest
 
 
@@ -88,8 +85,22 @@ def data_files(dataset: str) -> tuple[Path, Path]:
     Raises:
         UserError: one of them is missing.
     """
-    folder, command = artifacts.data_dir(dataset), f"python -m stages.prepare {dataset}"
-    return artifacts.require(folder / "images.npy", command), artifacts.require(folder / "manifest.parquet", command)
+    folder = artifacts.data_dir(dataset)
+    return artifacts.require(folder / "images.npy"), artifacts.require(folder / "manifest.parquet")
+
+
+def read_prepared(dataset: str) -> tuple[NDArray[np.uint8], pd.DataFrame]:
+    """The images (N, H, W, C) of a prepared dataset and its manifest (N rows).
+
+    Raises:
+        UserError: a file is missing or damaged, or they are not of as many images.
+    """
+    images, table = data_files(dataset)
+    pixels, manifest = read_pixels(images), read_manifest(table)
+    if len(pixels) != len(manifest):
+        told = f"{len(pixels)} images but {len(manifest)} manifest rows"
+        raise UserError(f"{images}: {told}; run `{artifacts.made_by(images)}`")
+    return pixels, manifest
 
 
 def validated(dataset: str) -> dict[str, str]:
@@ -98,21 +109,17 @@ def validated(dataset: str) -> dict[str, str]:
     Raises:
         UserError: validation is missing, failed, or was of other files.
     """
-    command = f"python -m stages.validate {dataset}"
     path = artifacts.data_dir(dataset) / "validation.json"
-    report = checksums.load(path, command, "success")
+    report = checksums.load(path, "success")
     now = checksums.hashes(*data_files(dataset))
     if not report["success"] or report["inputs"] != now:
-        raise UserError(f"{path}: is not of the present images and manifest; run `{command}` again")
+        raise UserError(f"{path}: is not of the present images and manifest; run `{artifacts.made_by(path)}` again")
     return now
 
 
 def load_split(dataset: str, split: str) -> Split:
     """Load the ``train`` or ``test`` split, in manifest order; queries and gallery as two sets are the test split."""
-    images, manifest_path = data_files(dataset)
-    pixels, manifest = read_pixels(images), read_manifest(manifest_path)
-    if len(pixels) != len(manifest):
-        raise UserError(f"{images}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images)}")
+    pixels, manifest = read_prepared(dataset)
     chosen = of_split(manifest, split)
     return Split(
         pixels,
@@ -147,13 +154,13 @@ def to_tensor(stored: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(stored)).permute(0, 3, 1, 2).float().div_(255)
 
 
-def central_crop(split: Split, rows: NDArray[np.int64] | Tensor | list[int], crop: int) -> Tensor:
+def central_crop(split: Split, rows: Rows, crop: int) -> Tensor:
     """Images (B, C, crop, crop) of some rows of a split, cut from the center: the test transform (method.md 1.2)."""
     height, width = split.pixels.shape[1:3]
     top, left = (height - crop) // 2, (width - crop) // 2
     return to_tensor(split.pixels[split.rows[np.asarray(rows)], top : top + crop, left : left + crop])
 
 
-def central_crops(split: Split, crop: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+def central_crops(split: Split, crop: int, device: torch.device = CPU) -> Callable[[Rows], Tensor]:
     """``central_crop`` of a split as a function of rows, its images (B, C, crop, crop) on ``device``."""
     return lambda rows: central_crop(split, rows, crop).to(device)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.data.splits import CAMERA, COLUMNS, TEST, data_files, read_manifest, read_pixels, remedy
+from stages.data.splits import CAMERA, COLUMNS, TEST, data_files, read_prepared
 from stages.runtime import artifacts, checksums
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
@@ -26,9 +26,7 @@ def validate(block: Params, dataset: str) -> list[Path]:
         UserError: an expectation fails; an earlier pass is withdrawn, so nothing can train on this data.
     """
     images_path, manifest_path = data_files(dataset)
-    pixels, manifest = read_pixels(images_path), read_manifest(manifest_path)
-    if len(pixels) != len(manifest):
-        raise UserError(f"{images_path}: {len(pixels)} images but {len(manifest)} manifest rows; {remedy(images_path)}")
+    pixels, manifest = read_prepared(dataset)
     log.info("read %d images and manifest rows of %s", len(manifest), dataset)
     table = facts(manifest, pixels, by=block["split"].get("by"))
     results = checked(table, block, dataset)
@@ -37,10 +35,12 @@ def validate(block: Params, dataset: str) -> list[Path]:
     if failed:
         output.unlink(missing_ok=True)
         damaged = any(one["arguments"].get("column_B") == "stored_sha256" for one in failed)
-        counts = f"mend the data, or write what was found under datasets.{dataset}.expected if that is right"
+        cure = f"mend the data, or write what was found under datasets.{dataset}.expected if that is right"
+        if damaged:
+            cure = f"run `{artifacts.made_by(images_path)}`"
         many = f"{len(failed)} expectations fail: " if len(failed) > 1 else ""
         told = "; ".join(describe(one, table) for one in failed)
-        raise UserError(f"{manifest_path}: {many}{told}; {remedy(images_path) if damaged else counts}")
+        raise UserError(f"{manifest_path}: {many}{told}; {cure}")
     report = {"success": True, "expectations": results, "inputs": checksums.hashes(images_path, manifest_path)}
     with artifacts.writing(output) as (draft,):
         checksums.dump(report, draft)

@@ -75,12 +75,12 @@ class Attacked(NamedTuple):
     pictures: list[Tensor]
 
     @classmethod
-    def restored(cls, path: Path, identity: str) -> "Attacked":
-        """What a killed run of the same identity kept at ``path``; empty where there is none."""
-        kept = resume.load(path, identity, *cls._fields)
+    def restored(cls, saved: resume.Saved) -> "Attacked":
+        """What a killed run kept; empty where there is none."""
+        kept = saved.load(*cls._fields)
         if not kept:
             return cls([], [])
-        log.info("going on from %s: batch %d", path, len(kept["columns"]))
+        log.info("going on from %s: batch %d", saved.path, len(kept["columns"]))
         return cls(kept["columns"], kept["pictures"])
 
     def table(self, image_ids: NDArray[np.int64], rows: list[int]) -> pd.DataFrame:
@@ -183,13 +183,12 @@ def checks_of(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def summary(table: pd.DataFrame) -> dict[str, object]:
-    """Means over queries before and after the attack, and its checks."""
-    metrics = {
+def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Means over queries by metric, before and after the attack."""
+    return {
         name: {when: float(table[f"{name}_{when}"].mean()) for when in ("before", "after")}
         for name in metrics_of(table)
     }
-    return {"metrics": metrics, "checks": checks_of(table), "queries": len(table)}
 
 
 def write(
@@ -201,5 +200,6 @@ def write(
         table.to_parquet(parquet_path, index=False)
         np.save(examples_path, torch.stack(pictures).float().numpy())
         beside = {outputs[1].name: parquet_path, outputs[2].name: examples_path}
-        checksums.dump(summary(table) | {"attack": name, **facts}, json_path, beside)
+        report = {"metrics": means(table), "checks": checks_of(table), "queries": len(table), "attack": name, **facts}
+        checksums.dump(report, json_path, beside)
     return list(outputs)

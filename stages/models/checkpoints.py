@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -47,8 +47,13 @@ def save(model: Embedder, architecture: Architecture, path: Path) -> None:
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     if not finite(weights):
         raise UserError("training ended with weights that are not finite; lower learning_rate")
+    write(weights, architecture._asdict() | {"weights_sha256": digest(weights)}, path)
+
+
+def write(weights: dict[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
+    """Write weights with what they are about in one entry of the header: safetensors orders several at random."""
     # Written by Python, whose errors on a full disk are the ones that all stages report.
-    path.write_bytes(serialize(weights, metadata={"architecture": encode(architecture, digest(weights))}))
+    path.write_bytes(serialize(weights, metadata={"architecture": json.dumps(about, sort_keys=True)}))
 
 
 def finite(weights: Mapping[str, Tensor]) -> bool:
@@ -63,11 +68,6 @@ def digest(weights: Mapping[str, Tensor]) -> str:
         total.update(name.encode())
         total.update(weights[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())  # bfloat16 too
     return total.hexdigest()
-
-
-def encode(architecture: Architecture, weights_sha256: str) -> str:
-    """Architecture and hash as one string: safetensors orders several header entries at random."""
-    return json.dumps(architecture._asdict() | {"weights_sha256": weights_sha256}, sort_keys=True)
 
 
 def check_shapes(architecture: Architecture, found: Mapping[str, Sequence[int]]) -> None:
@@ -93,21 +93,20 @@ class AlteredError(ValueError):
     """A file of this project whose weights are not those that its header has the hash of."""
 
 
-def load(path: Path, made_by: str) -> Embedder:
+def load(path: Path) -> Embedder:
     """Build and fill the model of a checkpoint, in evaluation mode.
 
     Raises:
         UserError: the file is missing, altered, does not fit its own description, or is not of this project.
     """
-    artifacts.require(path, made_by)
+    artifacts.require(path)
     try:
         return read(path)
     except AlteredError as error:
-        raise UserError(f"{path}: {error}; move it away and run `{made_by}`") from None
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not a checkpoint of this project ({error}); move it away and run `{made_by}`"
-        ) from None
+        problem = str(error)
+    except ForeignError as error:
+        problem = f"not a checkpoint of this project ({error})"
+    raise UserError(f"{path}: {problem}; move it away and run `{artifacts.made_by(path)}`")
 
 
 def read(path: Path) -> Embedder:

@@ -14,22 +14,22 @@ from stages.runtime.arrays import read_array
 from stages.runtime.errors import UserError
 
 
-def read_gallery(path: Path, count: int, made_by: str) -> torch.Tensor:
-    """Clean embeddings (N, D) written by evaluate; ``made_by`` is the command that writes them.
+def read_gallery(path: Path, count: int) -> torch.Tensor:
+    """Clean embeddings (N, D) written by evaluate.
 
     Raises:
         UserError: the file is missing, damaged or has another number of rows.
     """
-    embeddings = _read(path, made_by)
+    embeddings = _read(path)
     if embeddings.ndim != 2 or len(embeddings) != count:
-        raise UserError(f"{path}: does not hold one embedding for each of {count} test images; run `{made_by}`")
+        told = f"does not hold one embedding for each of {count} test images"
+        raise UserError(f"{path}: {told}; run `{artifacts.made_by(path)}`")
     return torch.from_numpy(embeddings)
 
 
 def gallery(
     folder: Path,
     labels: NDArray[np.int64],
-    made_by: str,
     inputs: Mapping[str, str],
     device: torch.device,
     *,
@@ -43,30 +43,31 @@ def gallery(
     Raises:
         UserError: they are missing, damaged, or were made of other ``inputs`` (SHA-256 by path).
     """
-    benign = checksums.load(folder / "benign.json", made_by)
-    checksums.check_inputs(benign, folder / "benign.json", made_by, inputs)
-    checksums.check_beside(benign, folder / "benign.json", made_by, "gallery.npy")
-    embeddings = read_gallery(folder / "gallery.npy", len(labels), made_by)
+    path = folder / "benign.json"
+    benign = checksums.load(path)
+    checksums.check_inputs(benign, path, inputs)
+    checksums.check_beside(benign, path, "gallery.npy")
+    embeddings = read_gallery(folder / "gallery.npy", len(labels))
     return Gallery.of_sets(embeddings.to(device), torch.from_numpy(labels).to(device), sets, perturbs)
 
 
-def read_examples(folder: Path, attack: str, made_by: str) -> tuple[torch.Tensor, float]:
+def read_examples(folder: Path, attack: str) -> tuple[torch.Tensor, float]:
     """Perturbed images (E, C, H, W) in [0, 1] that attack wrote to a model's folder, and the eps of the attack.
 
     Raises:
         UserError: a file is missing or damaged.
     """
     report, path = folder / f"{attack}.json", folder / f"{attack}_examples.npy"
-    facts = checksums.load(report, made_by, "eps")
-    checksums.check_beside(facts, report, made_by, path.name)
-    examples = _read(path, made_by, memory_map=True)  # `keep: all` makes large files
+    facts = checksums.load(report, "eps")
+    checksums.check_beside(facts, report, path.name)
+    examples = _read(path, memory_map=True)  # `keep: all` makes large files
     if examples.ndim != 4:
-        raise UserError(f"{path}: does not hold images; run `{made_by}`")
+        raise UserError(f"{path}: does not hold images; run `{artifacts.made_by(path)}`")
     return torch.from_numpy(examples), float(facts["eps"])
 
 
-def _read(path: Path, made_by: str, *, memory_map: bool = False) -> NDArray[np.float32]:
-    array = read_array(artifacts.require(path, made_by), f"run `{made_by}`", memory_map=memory_map)
+def _read(path: Path, *, memory_map: bool = False) -> NDArray[np.float32]:
+    array = read_array(artifacts.require(path), memory_map=memory_map)
     if array.dtype != np.float32:
-        raise UserError(f"{path}: damaged (not an array of float32); delete it and run `{made_by}`")
+        raise artifacts.damaged(path, "damaged (not an array of float32)")
     return array

@@ -8,7 +8,6 @@ from torch import nn
 from stages.models import own_models
 from stages.runtime import artifacts, checksums, device
 from stages.runtime.params import Params
-from stages.runtime.params import dataset as dataset_block
 
 
 class Frozen(NamedTuple):
@@ -25,9 +24,9 @@ def load(params: Params, dataset: str, defense: str, seed: int) -> Frozen:
     Raises:
         UserError: the file is missing, damaged or of another own model; or there is no such device or number format.
     """
-    block, path = dataset_block(params, dataset), artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
+    block, path = params["datasets"][dataset], artifacts.model_dir(dataset, defense, seed) / "model.safetensors"
     place = device.configure(block["training"], dataset)
     own = params["defenses"][defense].get("model")
-    saved = own_models.load(path, f"python -m stages.train {dataset} {defense} {seed}", own).to(place)
+    saved = own_models.load(path, own).to(place)
     model = device.in_precision(saved.requires_grad_(False), block["precision"], place, f"datasets.{dataset}.precision")
     return Frozen(model, place, checksums.hashes(path))

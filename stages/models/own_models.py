@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.core.models import Embedder, OwnModel
@@ -19,18 +21,16 @@ from stages.runtime.errors import CONTROL, UserError, reason
 from stages.runtime.params import FILE
 
 
-def load(path: Path, made_by: str, own: Mapping[str, Any] | None) -> Embedder | OwnModel:
+def load(path: Path, own: Mapping[str, Any] | None) -> Embedder | OwnModel:
     """The model of a checkpoint in evaluation mode; ``own`` is its block's ``model``, None for one trained here.
 
     Raises:
         UserError: the file is missing, not of this project, or was made from something else than ``own``.
     """
     if own is None or "safetensors" in own:
-        return checkpoints.load(path, made_by)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, safe_open
-
-    artifacts.require(path, made_by)
+        return checkpoints.load(path)
+    artifacts.require(path)
+    made_by = artifacts.made_by(path)
     try:
         with safe_open(path, framework="pt") as file:
             written = json.loads(file.metadata()["architecture"])
@@ -104,14 +104,12 @@ def save(network: nn.Module, own: Mapping[str, Any], path: Path) -> None:
     Raises:
         UserError: its state holds something else than tensors.
     """
-    from safetensors.torch import save_file
-
     state = network.state_dict()
     other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
     if other:
         raise UserError(f"{own['import']}: {other} of its state_dict() is no tensor; keep it out (get_extra_state)")
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
-    save_file(weights, path, metadata={"architecture": json.dumps(dict(own), sort_keys=True)})
+    checkpoints.write(weights, own, path)
 
 
 def copy(own: Mapping[str, Any], channels: int, side: int, path: Path) -> Embedder:

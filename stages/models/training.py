@@ -17,6 +17,7 @@ from stages.core.defenses.own import own as width
 from stages.core.metrics import chance_recall, collapse, mean_pairwise_distance, recall_at_1
 from stages.core.mining import MINERS
 from stages.core.models import Embedder, OwnModel
+from stages.core.parallel import Sharded
 from stages.core.sets import ONE_SET, Sets
 from stages.core.training import EpochRow, Load, TrainConfig, TrainingError, TrainState, train
 from stages.models import checkpoints, own_models, weights
@@ -79,16 +80,14 @@ class Data(NamedTuple):
     test_sets: Sets = ONE_SET
 
 
-class Resume(NamedTuple):
-    """The file to resume from, the identity of the run, and the minutes between two writes."""
-
-    path: Path
-    identity: str
-    minutes: float
-
-
 def fit(
-    model: Embedder, computing: nn.Module, plan: TrainConfig, data: Data, kept: Resume, measure_every: int, words: str
+    model: Embedder,
+    computing: nn.Module,
+    plan: TrainConfig,
+    data: Data,
+    saved: resume.Saved,
+    measure_every: int,
+    words: str,
 ) -> History:
     """Train ``model`` in place; one row per epoch, with R@1 on the test split every so many epochs and after the last.
 
@@ -97,14 +96,14 @@ def fit(
     Raises:
         TrainingError: training cannot go on.
     """
-    history, begin = restored(model, kept)
-    with processes.joined(next(model.parameters()).device) as group, resume.keeping(*kept) as keep:
+    history, begin = restored(model, saved)
+    with processes.joined(next(model.parameters()).device) as group, saved.keeping() as keep:
 
         def on_step(now: TrainState) -> None:
             keep(lambda: now._asdict() | {"weights": model.state_dict(), "history": history})
 
-        split = processes.split(computing, group)
-        rows = train(split, data.load, data.labels, plan, begin=begin, keep=on_step)
+        network = computing if group is None else Sharded(computing, group)
+        rows = train(network, data.load, data.labels, plan, begin=begin, keep=on_step)
         for row in progress(rows, total=plan.epochs - len(history), label=f"train {words}"):
             last, due = row.epoch + 1 == plan.epochs, (row.epoch + 1) % measure_every == 0
             measured = (last or due) and first_process()
@@ -113,14 +112,14 @@ def fit(
     return history
 
 
-def restored(model: Embedder, kept: Resume) -> tuple[History, TrainState | None]:
+def restored(model: Embedder, saved: resume.Saved) -> tuple[History, TrainState | None]:
     """Give ``model`` the weights that a killed run saved; its history and its state."""
-    state = resume.load(kept.path, kept.identity, "weights", "history", *TrainState._fields)
+    state = saved.load("weights", "history", *TrainState._fields)
     if not state:
         return [], None
     model.load_state_dict(state["weights"])
     begin = TrainState(*(state[name] for name in TrainState._fields))
-    log.info("going on from %s: epoch %d, batch %d", kept.path, begin.epoch, begin.batch)
+    log.info("going on from %s: epoch %d, batch %d", saved.path, begin.epoch, begin.batch)
     return list(state["history"]), begin
 
 

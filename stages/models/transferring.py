@@ -16,13 +16,12 @@ from stages.core.attacks.base import Attack, AttackBatch
 from stages.core.directions import metrics_of
 from stages.core.seeding import drawn_order
 from stages.core.sets import Sets
-from stages.models import embeddings, frozen
+from stages.models import attacking, embeddings, frozen
 from stages.models.attacking import ImageSet, targets_of
 from stages.runtime import artifacts, checksums
+from stages.runtime import params as parameters
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
-from stages.runtime.params import attack as attack_block
-from stages.runtime.params import dataset as dataset_block
 from stages.runtime.progress import progress
 
 BOTH = ("before", "after")
@@ -56,20 +55,21 @@ class Kept(NamedTuple):
     inputs: Mapping[str, str]
 
     @classmethod
-    def read(cls, folder: Path, attack: str, made_by: str, order: list[int]) -> "Kept":
-        """What the command ``made_by`` wrote to a model's folder; ``order`` are the test split's rows as drawn.
+    def read(cls, folder: Path, attack: str, order: list[int]) -> "Kept":
+        """What an attack wrote to a model's folder; ``order`` are the test split's rows as drawn.
 
         Raises:
             UserError: a file is missing, damaged, or not as the others of the same attack.
         """
         path = folder / f"{attack}.json"
-        report = checksums.load(path, made_by)
-        checksums.check_beside(report, path, made_by, f"{attack}.parquet")
-        images, _ = embeddings.read_examples(folder, attack, made_by)
+        report = checksums.load(path)
+        checksums.check_beside(report, path, f"{attack}.parquet")
+        images, _ = embeddings.read_examples(folder, attack)
         table = pd.read_parquet(folder / f"{attack}.parquet")
         table = table[table["row"].isin(order[: len(images)])].reset_index(drop=True)
         if len(table) != len(images):
-            raise UserError(f"{path}: {len(images)} images but {len(table)} of their queries; run `{made_by}` again")
+            told = f"{len(images)} images but {len(table)} of their queries"
+            raise UserError(f"{path}: {told}; run `{artifacts.made_by(path)}` again")
         return cls(table, images, report["inputs"])
 
     def own(self) -> pd.DataFrame:
@@ -94,16 +94,8 @@ class Target(NamedTuple):
         """
         model, device, inputs = frozen.load(params, test.dataset, defense, seed)
         inputs |= test.inputs
-        folder, made_by = artifacts.result_dir(test.dataset, defense, seed), f"{test.dataset} {defense} {seed}"
-        gallery = embeddings.gallery(
-            folder,
-            test.labels,
-            f"python -m stages.evaluate {made_by}",
-            inputs,
-            device,
-            sets=test.sets,
-            perturbs=test.perturbs,
-        )
+        folder = artifacts.result_dir(test.dataset, defense, seed)
+        gallery = embeddings.gallery(folder, test.labels, inputs, device, sets=test.sets, perturbs=test.perturbs)
         images = ImageSet(gallery, test.ids, lambda rows: test.view(rows).to(device))
         return cls(model, images, inputs | checksums.hashes(folder / "gallery.npy"))
 
@@ -115,14 +107,13 @@ def of_seed(params: Params, test: SplitView, attack: str, seed: int, inputs: dic
         UserError: a model, its gallery or what the attack kept on it is missing, damaged, or of other files.
     """
     defenses, order, parts = params["run"]["defenses"], drawn_order(test.ids), []
-    chosen = ATTACKS[attack_block(params, attack, test.dataset)["attack"]]
-    size = dataset_block(params, test.dataset)["attack_batch"]
+    chosen = ATTACKS[parameters.attack(params, attack, test.dataset)["attack"]]
+    size = params["datasets"][test.dataset]["attack_batch"]
     folders = {defense: artifacts.result_dir(test.dataset, defense, seed) for defense in defenses}
-    made_by = {name: f"python -m stages.attack {test.dataset} {name} {seed} {attack}" for name in defenses}
-    kept = {name: Kept.read(folder, attack, made_by[name], order) for name, folder in folders.items()}
+    kept = {name: Kept.read(folder, attack, order) for name, folder in folders.items()}
     for defense in progress(defenses, total=len(defenses), label=f"transfer {test.dataset} {attack} {seed}"):
         target, path = Target.load(params, test, defense, seed), folders[defense] / f"{attack}.json"
-        checksums.check_inputs({"inputs": kept[defense].inputs}, path, made_by[defense], target.inputs)
+        checksums.check_inputs({"inputs": kept[defense].inputs}, path, target.inputs)
         for source, found in kept.items():
             # The white box as it was measured, not anew: batches of other images differ in rounding.
             values = found.own() if source == defense else measure(chosen, target, found, size)
@@ -159,9 +150,7 @@ def means(table: pd.DataFrame) -> dict[str, Any]:
     """Means over queries by seed, source, measured defense, metric, and before or after."""
     found: dict[str, Any] = {}
     for (seed, source, defense), part in table.groupby(["seed", "source", "defense"], sort=False):
-        found.setdefault(str(seed), {}).setdefault(source, {})[defense] = {
-            metric: {when: float(part[f"{metric}_{when}"].mean()) for when in BOTH} for metric in metrics_of(table)
-        }
+        found.setdefault(str(seed), {}).setdefault(source, {})[defense] = attacking.means(part)
     return found
 
 

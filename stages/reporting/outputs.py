@@ -121,7 +121,7 @@ def draw(
 
     def strength(block: str, data: str, key: str) -> float:
         found = parameters.attack(params, ATTACK_OF.get(block, block), data)
-        return found["steps"] if key == "steps" else found.get("eps_scale", 1) * parameters.dataset(params, data)["eps"]
+        return found["steps"] if key == "steps" else found.get("eps_scale", 1) * params["datasets"][data]["eps"]
 
     labels = labels_of(params)
     shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels(sections), labels, params["run"]["datasets"])}

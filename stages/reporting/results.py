@@ -13,7 +13,7 @@ from stages.reporting import strong
 from stages.reporting.scoring import Queries, metric_name, scores
 from stages.runtime import artifacts, checksums
 from stages.runtime import params as parameters
-from stages.runtime.errors import UserError, reason
+from stages.runtime.errors import reason
 from stages.runtime.params import Params
 
 HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
@@ -76,26 +76,26 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     }
 
 
-def read_table(path: Path, command: str) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
     """Read per-query values (parquet) or a training history (csv).
 
     Raises:
         UserError: it is missing or damaged.
     """
-    artifacts.require(path, command)
+    artifacts.require(path)
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except Exception as error:  # pyarrow and pandas raise families of their own
-        raise UserError(f"{path}: damaged ({reason(error)}); delete it and run `{command}`") from None
+        raise artifacts.damaged(path, f"damaged ({reason(error)})") from None
 
 
-def read_history(path: Path, command: str) -> pd.DataFrame:
+def read_history(path: Path) -> pd.DataFrame:
     """Read a training history: one row per epoch, numbers only.
 
     Raises:
         UserError: it is missing, damaged or cut short.
     """
-    history = read_table(path, command)
+    history = read_table(path)
     numbers = all(kind.kind in "iuf" for kind in history.dtypes) or not len(history)
     whole = path.read_bytes().endswith(b"\n")
     if (
@@ -104,7 +104,7 @@ def read_history(path: Path, command: str) -> pd.DataFrame:
         or not numbers
         or list(history["epoch"]) != list(range(len(history)))
     ):
-        raise UserError(f"{path}: damaged (not one row of numbers per epoch); delete it and run `{command}`")
+        raise artifacts.damaged(path, "damaged (not one row of numbers per epoch)")
     return history
 
 
@@ -123,20 +123,18 @@ def read_queries(
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
     """
-    words = f"{dataset} {defense} {seed}"
-    folder, command = artifacts.result_dir(dataset, defense, seed), f"python -m stages.evaluate {words}"
+    folder = artifacts.result_dir(dataset, defense, seed)
     path = folder / "benign.json"
-    checksums.check_beside(checksums.load(path, command), path, command, "benign.parquet")
-    benign = read_table(folder / "benign.parquet", command).drop(columns="image_id")
+    checksums.check_beside(checksums.load(path), path, "benign.parquet")
+    benign = read_table(folder / "benign.parquet").drop(columns="image_id")
     reports, runs, sources = {}, {}, {}
     for attack in attacks:
         if not (folder / f"{attack}.json").exists():
             continue
-        command = f"python -m stages.attack {words} {attack}"
         path = folder / f"{attack}.json"
-        report = checksums.load(path, command, "metrics", "checks")
-        checksums.check_beside(report, path, command, f"{attack}.parquet")
-        reports[attack], runs[attack] = report, read_table(folder / f"{attack}.parquet", command)
+        report = checksums.load(path, "metrics", "checks")
+        checksums.check_beside(report, path, f"{attack}.parquet")
+        reports[attack], runs[attack] = report, read_table(folder / f"{attack}.parquet")
         job = f"attack/{dataset}-{defense}-{seed}-{attack}"
         sources[attack] = source(folder / f"{attack}.json", report, job)
     transferred, before, after = read_transferred(dataset, defense, seed, transfers), {}, {}
@@ -173,9 +171,8 @@ def read_transfer(dataset: str, attack: str) -> pd.DataFrame | None:
     path, values = artifacts.transfer_files(dataset, attack)
     if not path.exists():
         return None
-    command = f"python -m stages.transfer {dataset} {attack}"
-    checksums.check_beside(checksums.load(path, command), path, command, values.name)
-    return read_table(values, command)
+    checksums.check_beside(checksums.load(path), path, values.name)
+    return read_table(values)
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
@@ -199,11 +196,10 @@ def read_model(
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
     """
-    words = f"{dataset} {defense} {seed}"
-    history, command = artifacts.model_dir(dataset, defense, seed) / "history.csv", f"python -m stages.train {words}"
-    curves = read_history(history, command) if history.exists() else pd.DataFrame(columns=list(HISTORY))
+    history = artifacts.model_dir(dataset, defense, seed) / "history.csv"
+    curves = read_history(history) if history.exists() else pd.DataFrame(columns=list(HISTORY))
     path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
-    report = checksums.load(path, f"python -m stages.evaluate {words}", "metrics")
+    report = checksums.load(path, "metrics")
     queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks, blocks or {}, transfers)
     sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
     values, draws = scores(report["metrics"], queries, dataset)

@@ -47,15 +47,41 @@ def figure_names(params: Mapping[str, Any]) -> list[str]:
     return ["tradeoff", *(f"{kind}_{dataset}" for dataset in datasets for kind in kinds)]
 
 
-def require(path: Path, made_by: str) -> Path:
+def made_by(path: Path) -> str:
+    """The command that makes a file of a stage, whose place consists of the command's words.
+
+    Of any other path it is the command that makes Snakemake's target of that name.
+    """
+    match path.parts:
+        case ("data", dataset, name):
+            stage, words = "validate" if name == "validation.json" else "prepare", [dataset]
+        case ("models", *words, _):
+            stage = "train"
+        case ("results", "transfer", dataset, name):
+            stage, words = "transfer", [dataset, name.partition(".")[0]]
+        case ("results", *words, "benign.json" | "benign.parquet" | "gallery.npy"):
+            stage = "evaluate"
+        case ("results", *words, name):
+            stage, words = "attack", [*words, name.removesuffix("_examples.npy").partition(".")[0]]
+        case _:
+            return f"snakemake --cores 8 {path}"
+    return " ".join([f"python -m stages.{stage}", *words])
+
+
+def require(path: Path, command: str = "") -> Path:
     """Return ``path``.
 
     Raises:
-        UserError: it does not exist; says which command makes it.
+        UserError: it does not exist; says which ``command`` makes it, by default the one of ``made_by``.
     """
     if not path.exists():
-        raise UserError(f"{path}: missing; run `{made_by}` first")
+        raise UserError(f"{path}: missing; run `{command or made_by(path)}` first")
     return path
+
+
+def damaged(path: Path, problem: str) -> UserError:
+    """The error to raise of a file that is not as its stage wrote it."""
+    return UserError(f"{path}: {problem}; delete it and run `{made_by(path)}`")
 
 
 def draft_of(path: Path) -> Path:

@@ -48,13 +48,9 @@ def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], f
     for name in ("datasets", "defenses"):
         for key, block in _mappings(sections, name):
             _set_profile(f"{name}.{key}.training", block, sections.get("training"))
-    for _, block in (*_mappings(sections, "datasets"), *_mappings(sections, "attacks")):
-        _set_fractions(block)
-    for _, block in _mappings(sections, "attacks"):
-        for _, member in _mappings(block, "suite"):
-            _set_fractions(member)
-    for _, block in _mappings(sections, "defenses"):
-        _set_fractions(block.get("options"))
+    for name in ("datasets", "defenses", "attacks"):
+        if name in sections:
+            sections[name] = _with_numbers(sections[name])
     for _, block in _mappings(sections, "attacks"):
         if isinstance(attack := block.get("attack"), str) and attack in registries.attacks():
             block.setdefault("family", registries.attacks()[attack])
@@ -190,16 +186,9 @@ def _set_profile(key: str, block: Block, profiles: Any) -> None:
     block["training"] = {**profiles[name], **{one: value for one, value in training.items() if one != "profile"}}
 
 
-def _set_fractions(block: Any) -> None:
-    """Replace text such as 8/255 by the number, for the keys that are shares of something."""
-    for key in FRACTIONS if isinstance(block, dict) else ():
-        value = block.get(key)
-        if isinstance(value, dict):
-            block[key] = {dataset: _number(one) for dataset, one in value.items()}
-        elif value is not None:
-            block[key] = _number(value)
-
-
-def _number(value: Any) -> Any:
-    found = re.fullmatch(r"(\d{1,6})/([1-9]\d{0,5})", value) if isinstance(value, str) else None
+def _with_numbers(value: Any, share: bool = False) -> Any:
+    """A value in which text such as 8/255 is the number, below the keys that are shares of something."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(one, share or key in FRACTIONS) for key, one in value.items()}
+    found = re.fullmatch(r"(\d{1,6})/([1-9]\d{0,5})", value) if share and isinstance(value, str) else None
     return int(found[1]) / int(found[2]) if found else value

@@ -13,6 +13,7 @@ from stages.runtime.errors import ParameterError, choose
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "params.schema.yaml"
 DEEPEST, MOST_VALUES = 20, 100_000  # the paper's study has 7 levels and 4,000 values
 OWN = "own"  # the method of blocks that name a model
+REGISTRIES_OF = {"optimizer": ("WHITE_BOX", "BLACK_BOX"), "start": ("STARTS",), "surrogate": ("SURROGATES",)}
 POSITIVE_OPTIONS = {"steps", "alpha_over_eps", "loss_bound"}  # at 0 there would be no attack, or no number
 
 
@@ -128,8 +129,8 @@ def _check_transfer(params: Mapping[str, Any]) -> None:
 
 
 def _check_dataset(key: str, block: Mapping[str, Any]) -> None:
-    _known(f"{key}.reader", block["reader"], registries.readers())
-    _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
+    _known(f"{key}.reader", block["reader"], registries.names("READERS"))
+    _known(f"{key}.training.backbone", block["training"]["backbone"], registries.names("BACKBONES"))
     _check_weights(f"{key}.training.weights", block["training"])
     _check_expected(key, block)
     if block["crop"] > block["side"]:
@@ -157,10 +158,10 @@ def _check_expected(key: str, block: Mapping[str, Any]) -> None:
 def _check_defense(key: str, block: Mapping[str, Any], datasets: list[str]) -> None:
     if _is_own(key, block):
         return
-    _known(f"{key}.method", block["method"], registries.defenses())
-    _known(f"{key}.miner", block["miner"], registries.miners())
+    _known(f"{key}.method", block["method"], registries.names("DEFENSES"))
+    _known(f"{key}.miner", block["miner"], registries.names("MINERS"))
     if "backbone" in block.get("training", {}):
-        _known(f"{key}.training.backbone", block["training"]["backbone"], registries.backbones())
+        _known(f"{key}.training.backbone", block["training"]["backbone"], registries.names("BACKBONES"))
     options, known = block.get("options", {}), registries.options(block["method"])
     for name, value in options.items():
         if name not in known:
@@ -207,7 +208,7 @@ def _is_own(key: str, block: Mapping[str, Any]) -> bool:
 
 
 def _check_attack(key: str, block: Mapping[str, Any], datasets: list[str]) -> None:
-    _known(f"{key}.attack", block["attack"], list(registries.attacks()))
+    _known(f"{key}.attack", block["attack"], registries.names("ATTACKS"))
     family = registries.attacks()[block["attack"]]
     if block.get("family", family) != family:
         raise ParameterError(f"{key}.family", f"{block['attack']} lives in {family!r}; write that or leave it out")
@@ -217,11 +218,10 @@ def _check_attack(key: str, block: Mapping[str, Any], datasets: list[str]) -> No
 
 
 def _check_strength(key: str, strength: Mapping[str, Any], datasets: list[str]) -> None:
-    known = {"optimizer": registries.optimizers(), "start": registries.starts(), "surrogate": registries.surrogates()}
     for name, value in strength.items():
         _by_dataset(f"{key}.{name}", value, datasets)
-        if name in known:
-            _known(f"{key}.{name}", value, known[name])
+        if name in REGISTRIES_OF:
+            _known(f"{key}.{name}", value, registries.names(*REGISTRIES_OF[name]))
 
 
 def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -230,7 +230,7 @@ def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) 
     for part in ("columns", "intervals"):
         for column in block[part]:
             metric, _, attack = column.partition(":")
-            _known(f"{key}.{part}", metric, registries.columns())
+            _known(f"{key}.{part}", metric, registries.names("COLUMNS"))
             if attack:
                 _known(f"{key}.{part}", attack, list(params["attacks"]))
 

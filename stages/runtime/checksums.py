@@ -48,20 +48,20 @@ def dump_json(value: Any, path: Path) -> None:
     path.write_text(json.dumps(rounded(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def load_json(path: Path, made_by: str, *keys: str) -> dict[str, Any]:
+def load_json(path: Path, *keys: str) -> dict[str, Any]:
     """Read a JSON object that has at least ``keys``.
 
     Raises:
         UserError: it is absent or damaged; says which command makes it.
     """
-    artifacts.require(path, made_by)
+    artifacts.require(path)
     try:
         value = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({reason(error)}); delete it and run `{made_by}`") from None
+        raise artifacts.damaged(path, f"not valid JSON ({reason(error)})") from None
     missing = [key for key in keys if not isinstance(value, dict) or key not in value]
     if missing:
-        raise UserError(f"{path}: damaged (no key {missing[0]!r}); delete it and run `{made_by}`")
+        raise artifacts.damaged(path, f"damaged (no key {missing[0]!r})")
     return value
 
 
@@ -93,36 +93,36 @@ def rows_digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
-def load(path: Path, made_by: str, *keys: str) -> Report:
+def load(path: Path, *keys: str) -> Report:
     """Read a report with its checksums that has at least ``keys``.
 
     Raises:
         UserError: it is missing, damaged or altered; says which command makes it.
     """
-    report = load_json(path, made_by, "sha256", "inputs", "outputs", *keys)
+    report = load_json(path, "sha256", "inputs", "outputs", *keys)
     whole = all(isinstance(report[key], dict) for key in ("inputs", "outputs"))
     try:
         whole = whole and report["sha256"] == digest(report)
     except RecursionError:
         whole = False
     if not whole:
-        raise UserError(f"{path}: its contents changed after it was written; delete it and run `{made_by}`")
+        raise artifacts.damaged(path, "its contents changed after it was written")
     return report
 
 
-def check_beside(report: Report, path: Path, made_by: str, *names: str) -> None:
+def check_beside(report: Report, path: Path, *names: str) -> None:
     """Compare files beside the report at ``path`` with the hashes in it.
 
     Raises:
         UserError: one is missing, or is not the one that was written.
     """
     for name in names:
-        file = artifacts.require(path.with_name(name), made_by)
+        file = artifacts.require(path.with_name(name))
         if report["outputs"].get(name) != sha256(file):
-            raise UserError(f"{file}: damaged (not what {path.name} was written with); delete it and run `{made_by}`")
+            raise artifacts.damaged(file, f"damaged (not what {path.name} was written with)")
 
 
-def check_inputs(report: Report, path: Path, made_by: str, now: Mapping[str, str]) -> None:
+def check_inputs(report: Report, path: Path, now: Mapping[str, str]) -> None:
     """Compare the inputs that the report at ``path`` was made of with the hashes of the present ones.
 
     Raises:
@@ -132,4 +132,4 @@ def check_inputs(report: Report, path: Path, made_by: str, now: Mapping[str, str
     changed = [name for name in now if then.get(name) != now[name]]
     if changed or len(then) != len(now):
         named = changed[0] if changed else "another list of inputs"
-        raise UserError(f"{path}: is not of the present {named}; run `{made_by}` again")
+        raise UserError(f"{path}: is not of the present {named}; run `{artifacts.made_by(path)}` again")

@@ -1,15 +1,14 @@
 """The parameters: params.yaml with the blocks and tables of the papers that it names, all written out and checked.
 
-``load`` gives them; ``dataset``, ``defense`` and ``attack`` give a block as a job needs it.
+``load`` gives them; ``defense`` and ``attack`` give a block as a job on one dataset needs it.
 """
 
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Iterable, Mapping
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 from stages.runtime import blocks, checks, documents, registries
-from stages.runtime.checks import OWN as OWN
 from stages.runtime.documents import text as text
 from stages.runtime.errors import ParameterError, UserError, choose
 
@@ -50,9 +49,7 @@ def load(path: str | Path = FILE) -> Params:
         for old, new in RENAMED.items():
             if old in own:
                 raise ParameterError(old, f"is called `{new}` now; rename the key")
-        papers = {name: read_paper(name) for name in _papers(own)}
-        parts = {file: part for paper in papers.values() for file, part in paper.items()}
-        params = blocks.write_out(own, parts, files)
+        params = blocks.write_out(own, read_papers(_papers(own)), files)
         _check(params)
     except ParameterError as fault:
         raise UserError(_located(fault, files, own)) from None
@@ -86,14 +83,14 @@ def papers_there() -> list[str]:
     return sorted(path.name for path in PAPERS.glob("[!._]*/") if path.is_dir())
 
 
-def read_paper(name: str) -> dict[str, Mapping[str, Any]]:
-    """The sections in a paper's files of blocks and tables, by the files' names in the project.
+def read_papers(names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """The sections in some papers' files of blocks and tables, by the files' names in the project.
 
     Raises:
         UserError: a file is not YAML, or has a section that does not belong there.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    for part, sections in PAPER_FILES.items():
+    for name, (part, sections) in product(names, PAPER_FILES.items()):
         path, file = PAPERS / name / part, f"workflow/papers/{name}/{part}"
         if not path.exists():
             continue
@@ -115,7 +112,9 @@ def _located(fault: ParameterError, files: blocks.Files, own: Any) -> str:
     section, name, *_ = [*fault.key.split("."), ""]
     if section == "run":
         for paper in sorted(set(papers_there()) - set(own.get("papers", []))):
-            there = [one for part in read_paper(paper).values() for one in blocks.ungridded(name, part.get(name, {}))]
+            there = [
+                one for part in read_papers([paper]).values() for one in blocks.ungridded(name, part.get(name, {}))
+            ]
             if any(fault.problem.startswith(f"{one!r} is not there") for one in there):
                 return f"{FILE}: {fault.key}: {fault.problem.split('; ')[0]}; add {paper} to `papers`, which has it"
     return f"{fault.file or files.get((section, name), FILE)}: {fault}"
@@ -137,11 +136,6 @@ def _check(params: Any) -> None:
     checks.check_values(params, "", count())
     checks.check_schema(params)
     checks.check_references(params)
-
-
-def dataset(params: Params, name: str) -> Params:
-    """The block of a dataset."""
-    return params["datasets"][name]
 
 
 def defense(params: Params, name: str, dataset: str) -> Params:
@@ -182,16 +176,15 @@ def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], d
         ParameterError: a block that is not there or cannot be used; names its key.
         UserError: a paper's file cannot be read.
     """
-    parts = {file: content for paper in papers_there() for file, content in read_paper(paper).items()}
     papers = {
         file: {name: content[name] for name in ("bases", "attacks") if name in content}
-        for file, content in parts.items()
+        for file, content in read_papers(papers_there()).items()
     }
     known = {
         name for file, part in papers.items() for name in blocks.ungridded("attacks", part.get("attacks", {}), file)
     }
     steps, alpha = PROTOCOL["steps"], {"alpha_over_eps": PROTOCOL["alpha_over_eps"]}
-    plain = {name: {"extends": "pgd_attack", "attack": name, "steps": steps} for name in registries.attacks()}
+    plain = {name: {"extends": "pgd_attack", "attack": name, "steps": steps} for name in registries.names("ATTACKS")}
     papers["the protocol"] = {"attacks": {name: block for name, block in plain.items() if name not in known}}
     for name, block in asked.items():
         if not isinstance(block, Mapping):
@@ -211,11 +204,3 @@ def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], d
 def for_dataset(value: Any, dataset: str) -> Any:
     """A value that may be a mapping ``{default: ..., <dataset>: ...}``, reduced to that dataset's."""
     return value.get(dataset, value["default"]) if isinstance(value, Mapping) else value
-
-
-def lookup(params: Params, key: str) -> Any:
-    """The value at a dotted key such as ``datasets.digits.eps``."""
-    value: Any = params
-    for part in key.split("."):
-        value = value[part]
-    return value

@@ -1,25 +1,20 @@
 """One job in several processes, as torch's launcher starts them: the connection between them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
 
 from stages.runtime.errors import UserError, reason
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-    from torch.distributed import ProcessGroup
 
 PATIENCE = timedelta(hours=6)  # the others wait while the first process measures R@1; the launcher ends them on errors
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[ProcessGroup | None]:
+def joined(device: torch.device) -> Iterator[dist.ProcessGroup | None]:
     """The group of all processes of this job, connected while the block runs; None for a job of one process.
 
     Raises:
@@ -28,9 +23,6 @@ def joined(device: torch.device) -> Iterator[ProcessGroup | None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
         return
-    import torch
-    import torch.distributed as dist
-
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
@@ -45,12 +37,3 @@ def joined(device: torch.device) -> Iterator[ProcessGroup | None]:
         raise UserError("another process of this job has ended; start the job again, it goes on from here") from None
     # Not after an error: the others may be in the middle of a message, and the end of this process tells the launcher.
     dist.destroy_process_group()
-
-
-def split(model: nn.Module, group: ProcessGroup | None) -> nn.Module:
-    """``model`` with its batches split over the group; itself for a job of one process."""
-    if group is None:
-        return model
-    from stages.core.parallel import Sharded
-
-    return Sharded(model, group)

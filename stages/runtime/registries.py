@@ -11,24 +11,48 @@ STAGES = Path(__file__).parents[1]
 CORE = STAGES / "core"
 
 
+MODULES = {  # below stages/, by the name of the dict literal at the foot of each
+    "ATTACKS": "core/attacks/__init__.py",
+    "BACKBONES": "core/models.py",
+    "BLACK_BOX": "core/search/__init__.py",
+    "COLUMNS": "reporting/tables.py",
+    "DEFENSES": "core/defenses/__init__.py",
+    "MINERS": "core/mining.py",
+    "READERS": "data/readers.py",
+    "STARTS": "core/search/__init__.py",
+    "SURROGATES": "core/attacking.py",
+    "WHITE_BOX": "core/search/__init__.py",
+}
+
+
 @cache
-def _literal(module: Path, registry: str) -> ast.Dict:
-    for node in ast.parse(module.read_text()).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id == registry:
-            value = getattr(node, "value", None)
-            if isinstance(value, ast.Dict):
-                return value
-    raise KeyError(f"{module} defines no dict literal {registry}")
+def _entries(registry: str) -> dict[str, ast.expr]:
+    for node in ast.parse((STAGES / MODULES[registry]).read_text()).body:
+        literal = node.value if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == registry else None
+        if isinstance(literal, ast.Dict):
+            pairs = zip(literal.keys, literal.values, strict=True)
+            return {ast.literal_eval(key): value for key, value in pairs if key is not None}
+    raise KeyError(f"{MODULES[registry]} defines no dict literal {registry}")
 
 
-def names(module: Path, registry: str) -> list[str]:
-    """Keys of the dict literal ``registry`` at the foot of ``module``.
+def names(*registries: str) -> list[str]:
+    """Keys of some of the registries of ``MODULES``, in their order.
 
     Raises:
-        KeyError: the module has no such dict literal.
+        KeyError: a module has no such dict literal.
     """
-    return [ast.literal_eval(key) for key in _literal(module, registry).keys if key is not None]
+    return [name for registry in registries for name in _entries(registry)]
+
+
+def attacks() -> dict[str, str]:
+    """Names in ATTACKS and the family, that is the file, each comes from."""
+    return {name: ast.unparse(value).partition(".")[0] for name, value in _entries("ATTACKS").items()}
+
+
+def pretrained_backbones() -> list[str]:
+    """Names in BACKBONES whose entry gives `weights`."""
+    calls = {name: value for name, value in _entries("BACKBONES").items() if isinstance(value, ast.Call)}
+    return [name for name, call in calls.items() if any(word.arg == "weights" for word in call.keywords)]
 
 
 class Option(NamedTuple):
@@ -122,61 +146,3 @@ def options(method: str) -> dict[str, Option]:
                 'annotate it bool, int, float, str, Literal["a", "b"], one of these | None, or Sequence of one'
             ) from None
     return known
-
-
-def defenses() -> list[str]:
-    """Names in DEFENSES."""
-    return names(CORE / "defenses" / "__init__.py", "DEFENSES")
-
-
-def attacks() -> dict[str, str]:
-    """Names in ATTACKS and the family, that is the file, each comes from."""
-    literal = _literal(CORE / "attacks" / "__init__.py", "ATTACKS")
-    pairs = zip(literal.keys, literal.values, strict=True)
-    return {ast.literal_eval(key): ast.unparse(value).partition(".")[0] for key, value in pairs if key is not None}
-
-
-def optimizers() -> list[str]:
-    """Names in WHITE_BOX and BLACK_BOX, the searches of an attack."""
-    module = CORE / "search" / "__init__.py"
-    return names(module, "WHITE_BOX") + names(module, "BLACK_BOX")
-
-
-def starts() -> list[str]:
-    """Names in STARTS."""
-    return names(CORE / "search" / "__init__.py", "STARTS")
-
-
-def surrogates() -> list[str]:
-    """Names in SURROGATES."""
-    return names(CORE / "attacking.py", "SURROGATES")
-
-
-def miners() -> list[str]:
-    """Names in MINERS."""
-    return names(CORE / "mining.py", "MINERS")
-
-
-def backbones() -> list[str]:
-    """Names in BACKBONES."""
-    return names(CORE / "models.py", "BACKBONES")
-
-
-def pretrained_backbones() -> list[str]:
-    """Names in BACKBONES whose entry gives `weights`."""
-    literal = _literal(CORE / "models.py", "BACKBONES")
-    return [
-        ast.literal_eval(key)
-        for key, value in zip(literal.keys, literal.values, strict=True)
-        if key is not None and isinstance(value, ast.Call) and any(word.arg == "weights" for word in value.keywords)
-    ]
-
-
-def readers() -> list[str]:
-    """Names in READERS."""
-    return names(STAGES / "data" / "readers.py", "READERS")
-
-
-def columns() -> list[str]:
-    """Names in COLUMNS, the metrics that tables can show."""
-    return names(STAGES / "reporting" / "tables.py", "COLUMNS")

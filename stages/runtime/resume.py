@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,47 +36,53 @@ def identity(stage: str, **facts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load(path: Path, own: str, *keys: str) -> State | None:
-    """What was kept at ``path`` of the run ``own``, which has these keys, or None where the run starts anew.
+class Saved(NamedTuple):
+    """The file that a job resumes from, the identity of its run, and the minutes between two writes."""
 
-    A file of another run, or a damaged one, is set aside with a warning and never used.
-    """
-    if not path.exists():
+    path: Path
+    identity: str
+    minutes: float
+
+    def load(self, *keys: str) -> State | None:
+        """What was kept of this run, which has these keys, or None where the run starts anew.
+
+        A file of another run, or a damaged one, is set aside with a warning and never used.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            whole = isinstance(kept, dict) and set(kept) == {"identity", *keys}
+        except Exception:  # damaged or hostile bytes can raise anything
+            whole = False
+        if whole and kept["identity"] == self.identity:
+            return kept
+        aside = self.path.with_name(f"{self.path.stem}.aside.pt")
+        self.path.replace(aside)
+        why = "is of other parameters, data or code" if whole else "is damaged"
+        log.warning("%s %s; set aside as %s, this run starts anew", self.path, why, aside)
         return None
-    try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        whole = isinstance(kept, dict) and set(kept) == {"identity", *keys}
-    except Exception:  # damaged or hostile bytes can raise anything
-        whole = False
-    if whole and kept["identity"] == own:
-        return kept
-    aside = path.with_name(f"{path.stem}.aside.pt")
-    path.replace(aside)
-    why = "is of other parameters, data or code" if whole else "is damaged"
-    log.warning("%s %s; set aside as %s, this run starts anew", path, why, aside)
-    return None
 
+    @contextmanager
+    def keeping(self) -> Iterator[Callable[[Callable[[], State]], None]]:
+        """Give ``keep(state)`` to a loop, which calls it at every point from which it could resume.
 
-@contextmanager
-def keeping(path: Path, own: str, minutes: float) -> Iterator[Callable[[Callable[[], State]], None]]:
-    """Give ``keep(state)`` to a loop, which calls it at every point from which it could resume.
+        Every ``minutes`` (always, at 0) it writes what ``state()`` returns, atomically. After a SIGTERM it writes at
+        once and ends the block.
+        """
+        with postponed_termination() as asked:
+            last = time.monotonic()
 
-    Every ``minutes`` (always, at 0) it writes what ``state()`` returns, atomically. After a SIGTERM it writes at once
-    and ends the block.
-    """
-    with postponed_termination() as asked:
-        last = time.monotonic()
+            def keep(state: Callable[[], State]) -> None:
+                nonlocal last
+                if asked() or time.monotonic() - last >= 60 * self.minutes:
+                    if first_process():
+                        save(self.path, {"identity": self.identity, **state()})
+                    last = time.monotonic()
+                if asked():
+                    raise Terminated
 
-        def keep(state: Callable[[], State]) -> None:
-            nonlocal last
-            if asked() or time.monotonic() - last >= 60 * minutes:
-                if first_process():
-                    save(path, {"identity": own, **state()})
-                last = time.monotonic()
-            if asked():
-                raise Terminated
-
-        yield keep
+            yield keep
 
 
 def save(path: Path, state: State) -> None:

@@ -11,10 +11,10 @@ class UnforkableError(Exception):
     """A job needs a process of its own: for more threads than the process that was forked had, or for a GPU."""
 
 
-def limit(count: int, *libraries: str) -> None:
+def limit(count: int) -> None:
     """Give the linear algebra libraries that are imported from here on ``count`` threads, whatever the machine has.
 
-    Imports torch and pandas, or other ``libraries``, at once.
+    Imports torch and pandas at once.
 
     Raises:
         UnforkableError: they were imported with another number, in the process that this one was forked from.
@@ -23,7 +23,7 @@ def limit(count: int, *libraries: str) -> None:
         raise UnforkableError
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(count)
-    load(*(libraries or ("torch", "pandas")))
+    load("torch", "pandas")
 
 
 def load(*modules: str) -> None:

@@ -22,7 +22,7 @@ from stages.runtime import params
 
 def recompute(project):
     """Clean embeddings, labels, images and model of the test split, from the files alone."""
-    model = checkpoints.load(project.folder / "models/digits/ca_tride/0/model.safetensors", "")
+    model = checkpoints.load(project.folder / "models/digits/ca_tride/0/model.safetensors")
     manifest = pd.read_parquet(project.folder / "data/digits/manifest.parquet")
     test = (manifest["split"] == "test").to_numpy()
     assert sorted(set(manifest["label"][test])) == [5, 6, 7, 8, 9]

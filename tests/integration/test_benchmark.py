@@ -45,7 +45,7 @@ def test_the_same_values_as_the_pipeline(tiny, monkeypatch):
     from stages.reporting.results import read_model
     from stages.runtime import params
 
-    loaded, model = params.load(), checkpoints.load(tiny.folder / "models/digits/ca_tride/0/model.safetensors", "")
+    loaded, model = params.load(), checkpoints.load(tiny.folder / "models/digits/ca_tride/0/model.safetensors")
     block, run = loaded["datasets"]["digits"], loaded["run"]
     for name in run["attacks"]:
         attack.attack(loaded, "digits", "ca_tride", 0, name)

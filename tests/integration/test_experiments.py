@@ -70,7 +70,7 @@ def test_overrides_have_the_value_that_they_give(tmp_path):
         tmp_path, "defenses.act.options.steps=2", "+datasets.cub.training.epochs=3", "run.datasets=[cub]"
     )
     assert params.defense(loaded, "act", "cub")["options"] == {"steps": 2, "alpha_over_eps": 0.125}
-    assert params.dataset(loaded, "cub")["training"]["epochs"] == 3
+    assert loaded["datasets"]["cub"]["training"]["epochs"] == 3
     assert loaded["run"]["datasets"] == ["cub"]
 
 

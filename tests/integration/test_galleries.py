@@ -147,7 +147,7 @@ def test_benchmark_gives_the_same_values(there):
     from stages.data.splits import load_split
 
     test = load_split("persons", "test")
-    model = checkpoints.load(Path("models/persons/act/0/model.safetensors"), "")
+    model = checkpoints.load(Path("models/persons/act/0/model.safetensors"))
     asked, searched = test.sets.queries.numpy(), test.sets.gallery.numpy()
     images = test.pixels[test.rows][:, 1:9, 1:9]
     block = there["datasets"]["persons"]

@@ -25,8 +25,7 @@ ROOMS = {
 }
 # Imports inside functions: what takes long to import and not every caller needs, or may be absent.
 LAZY = {
-    "joblib", "torch", "jsonschema", "jsonschema.exceptions", "torch.distributed", "stages.core.parallel",  # --help
-    "safetensors", "safetensors.torch",  # own models
+    "joblib", "jsonschema", "jsonschema.exceptions",  # --help
     "sklearn.datasets", "sklearn.metrics", "faiss",  # half a second each
     "numpy", "scipy.io",  # in the process that reads MATLAB files
     "stages.data.expectations",  # great-expectations: seconds

@@ -78,7 +78,7 @@ def test_an_exported_checkpoint_explains_itself(study):
     assert "method: ca_tride" in card
     assert sha256((folder / "model.safetensors").read_bytes()).hexdigest() in card
     assert "CC BY 4.0" in (folder / "DATA_LICENSE.txt").read_text()
-    assert checkpoints.load(folder / "model.safetensors", "")(torch.zeros(2, 1, 8, 8)).shape == (2, 128)
+    assert checkpoints.load(folder / "model.safetensors")(torch.zeros(2, 1, 8, 8)).shape == (2, 128)
 
 
 def test_what_was_not_trained_is_not_exported(study):

@@ -20,7 +20,7 @@ def untrained(project, **profile):
         project.stage(*words)
     folder = project.folder / "models" / "digits" / "vanilla" / "0"
     assert (folder / "history.csv").read_text() == HEADER
-    model = checkpoints.load(folder / "model.safetensors", "")
+    model = checkpoints.load(folder / "model.safetensors")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         fresh = checkpoints.build(
@@ -64,7 +64,7 @@ def test_missing_weights_stop_training_before_anything_is_written(tiny, monkeypa
 def test_a_figure_mixes_trained_and_untrained(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text(HEADER)
-    empty = results.read_table(path, "")
+    empty = results.read_table(path)
     trained = pd.DataFrame({name: np.arange(3.0) for name in HEADER.strip().split(",")})
     models = {
         name: [results.Model({}, {}, {}, history, 5, 5) for history in histories]

@@ -90,7 +90,7 @@ def test_what_is_shown_is_what_the_model_retrieves(study):
     test = pd.read_parquet(study.folder / "data/digits/manifest.parquet").query("split == 'test'")
     pixels = np.load(study.folder / "data/digits/images.npy")[test.index]
     images, labels = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, test["label"].to_numpy()
-    model = checkpoints.load(study.folder / "models/digits/act/0/model.safetensors", "")
+    model = checkpoints.load(study.folder / "models/digits/act/0/model.safetensors")
     with torch.no_grad():
         embeddings = model(images)
     order = drawn_order(test["image_id"].to_numpy())

@@ -44,7 +44,7 @@ from pathlib import Path
 
 from stages.models import checkpoints
 
-model = checkpoints.load(Path("model.safetensors"), "")
+model = checkpoints.load(Path("model.safetensors"))
 ```
 
 The header of the safetensors file contains the architecture. The model normalizes pixels itself.

@@ -63,7 +63,8 @@ def cell(loaded: params.Params, name: str) -> str:
     """One line for each metric of a cell: its name, the value, and for attacks the one before."""
     dataset, defense, seed, attack = cli.cell(name, loaded)
     path = artifacts.result_dir(dataset, defense, seed) / f"{attack}.json"
-    metrics = checksums.load_json(path, f"snakemake --cores 8 {path}", "metrics")["metrics"]
+    artifacts.require(path, f"snakemake --cores 8 {path}")
+    metrics = checksums.load_json(path, "metrics")["metrics"]
     lines = []
     for metric, value in sorted(metrics.items()):
         values = value if isinstance(value, dict) else {"after": value}

@@ -1,6 +1,7 @@
 """The embedder, seeds, and models on disk."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_a_checkpoint_explains_itself(tmp_path):
     for name in ("a", "b"):
         checkpoints.save(model, ARCHITECTURE, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    loaded = checkpoints.load(tmp_path / "a.safetensors", "make it")
+    loaded = checkpoints.load(tmp_path / "a.safetensors")
     images = torch.rand(3, 1, 8, 8)
     assert torch.equal(loaded(images), model.eval()(images))
     assert not loaded.training
@@ -83,12 +84,14 @@ def unknown_backbone(path):
 
 
 @pytest.mark.parametrize("damage", [truncated, pickled, other_width, unknown_backbone])
-def test_damaged_and_hostile_checkpoints_are_named(tmp_path, damage):
-    path = tmp_path / "model.safetensors"
+def test_damaged_and_hostile_checkpoints_are_named(tmp_path, monkeypatch, damage):
+    monkeypatch.chdir(tmp_path)
+    path = Path("models/digits/act/0/model.safetensors")
+    path.parent.mkdir(parents=True)
     checkpoints.save(checkpoints.build(ARCHITECTURE), ARCHITECTURE, path)
     damage(path)
     with pytest.raises(UserError) as caught:
-        checkpoints.load(path, "python -m stages.train digits act 0")
+        checkpoints.load(path)
     assert str(caught.value).startswith(f"{path}: not a checkpoint of this project (")
     assert "move it away and run `python -m stages.train digits act 0`" in str(caught.value)
     assert "\n" not in str(caught.value)

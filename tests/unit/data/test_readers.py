@@ -230,4 +230,4 @@ def test_the_process_for_matlab_files_needs_nothing_of_the_project(tmp_path, mon
     monkeypatch.setattr(matlab, "PROCESS", Path(alone))
     assert "stages" not in {line.split()[1].partition(".")[0] for line in Path(alone).read_text().splitlines()
                             if line.lstrip().startswith(("import ", "from "))}  # fmt: skip
-    assert len(matlab.read(make_cars(tmp_path / "raw") / "cars_annos.mat").images) == 12
+    assert len(matlab.read(make_cars(tmp_path / "raw") / "cars_annos.mat", "images")[0]) == 12

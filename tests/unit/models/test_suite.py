@@ -13,6 +13,7 @@ from stages.core.directions import direction, metrics_of
 from stages.core.models import Backbone, Embedder
 from stages.models import attacking
 from stages.models.attacking import AttackConfig
+from stages.runtime import resume
 
 EPS = 0.2
 MEMBERS = {
@@ -98,7 +99,7 @@ def test_batches_and_a_resumed_run_change_nothing(world, tmp_path):
     pd.testing.assert_frame_equal(whole, parts, rtol=0, atol=1e-9)
     done, _ = attacked(world, suite(), size=6, stop=2)
     torch.save(done._asdict() | {"identity": "run"}, tmp_path / "x.resume.pt")
-    restored = attacking.Attacked.restored(tmp_path / "x.resume.pt", "run")
+    restored = attacking.Attacked.restored(resume.Saved(tmp_path / "x.resume.pt", "run", 0))
     assert len(restored.columns) == 2
     done, resumed = attacked(world, suite(), size=6, done=restored)
     for path, table in ((tmp_path / "parts", parts), (tmp_path / "resumed", resumed)):

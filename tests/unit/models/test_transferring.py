@@ -13,6 +13,7 @@ from stages.core.attacks.base import Gallery
 from stages.core.seeding import EXAMPLES, drawn_order
 from stages.models import attacking, transferring
 from stages.models.attacking import AttackConfig, ImageSet, Queries
+from stages.runtime import artifacts
 from stages.runtime.errors import UserError
 
 COUNT, SIDE = 30, 3
@@ -47,17 +48,24 @@ def attacked(name, embed, pixels, keep="all", batch=COUNT):
 
 
 def read(folder, name):
-    return transferring.Kept.read(folder, name, f"python -m stages.attack x {name}", drawn_order(IDS))
+    return transferring.Kept.read(folder, name, drawn_order(IDS))
 
 
 @pytest.fixture
-def written(tmp_path, pixels):
+def folder(tmp_path, monkeypatch):
+    """Where an attack on a model writes."""
+    monkeypatch.chdir(tmp_path)
+    return artifacts.result_dir("x", "act", 0)
+
+
+@pytest.fixture
+def written(folder, pixels):
     """Write an attack on network 1 and read what it kept."""
 
     def write(name, keep="all"):
         table, pictures = attacked(name, network(1), pixels, keep)
-        attacking.write(tmp_path, name, table, pictures, {"eps": 0.3, "inputs": {"model": "1"}})
-        return read(tmp_path, name)
+        attacking.write(folder, name, table, pictures, {"eps": 0.3, "inputs": {"model": "1"}})
+        return read(folder, name)
 
     return write
 
@@ -147,24 +155,24 @@ def test_targets_are_columns_and_come_back():
         assert torch.equal(attacking.targets_of(table), targets)
 
 
-def test_a_damaged_or_foreign_file_is_named(written, tmp_path):
+def test_a_damaged_or_foreign_file_is_named(written, folder):
     written("ltm")
-    (tmp_path / "ltm.parquet").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"ltm\.parquet: damaged .* run `python -m stages\.attack x ltm`"):
-        read(tmp_path, "ltm")
+    (folder / "ltm.parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"ltm\.parquet: damaged .* run `python -m stages\.attack x act 0 ltm`"):
+        read(folder, "ltm")
     written("ltm")
-    (tmp_path / "ltm_examples.npy").unlink()
+    (folder / "ltm_examples.npy").unlink()
     with pytest.raises(UserError, match=r"ltm_examples\.npy: missing"):
-        read(tmp_path, "ltm")
+        read(folder, "ltm")
 
 
-def test_what_is_written_has_means_of_every_pair(tmp_path, written, pixels):
+def test_what_is_written_has_means_of_every_pair(folder, written, pixels):
     kept, parts = written("qa_plus", keep=5), []
     for source in ("a", "b"):
         for defense in ("a", "b"):
             values = kept.own() + (source != defense)
             parts.append(transferring.rows(kept, values, seed=3, source=source, defense=defense))
-    paths = tmp_path / "out.json", tmp_path / "out.parquet"
+    paths = folder / "out.json", folder / "out.parquet"
     transferring.write(*paths, parts, {"attack": "qa_plus", "inputs": {}})
     report, table = json.loads(paths[0].read_text()), pd.read_parquet(paths[1])
     assert list(table)[:5] == ["seed", "source", "defense", "image_id", "row"]

@@ -1,5 +1,7 @@
 """Tables and what the report says of a model."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,14 +84,19 @@ def model(spread=1.0, collapsed=0.0, **checks):
     return Model({"spread": spread, "collapsed": collapsed}, {}, {"es": good | checks}, pd.DataFrame(), 5, 5)
 
 
-@pytest.mark.parametrize("name", ["es.parquet", "history.csv"])
-def test_missing_and_damaged_tables_are_named(tmp_path, name):
-    path = tmp_path / name
-    with pytest.raises(UserError, match=r"missing; run `python -m stages\.x` first"):
-        results.read_table(path, "python -m stages.x")
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("results/x/act/0/es.parquet", "attack x act 0 es"), ("models/x/act/0/history.csv", "train x act 0")],
+)
+def test_missing_and_damaged_tables_are_named(tmp_path, monkeypatch, name, command):
+    monkeypatch.chdir(tmp_path)
+    path = Path(name)
+    with pytest.raises(UserError, match=rf"missing; run `python -m stages\.{command}` first"):
+        results.read_table(path)
+    path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"damaged \(.*\); delete it and run `python -m stages\.x`"):
-        results.read_table(path, "python -m stages.x")
+    with pytest.raises(UserError, match=rf"damaged \(.*\); delete it and run `python -m stages\.{command}`"):
+        results.read_table(path)
 
 
 def test_marks():

@@ -3,10 +3,11 @@
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from stages.runtime import checksums, params
+from stages.runtime import artifacts, checksums, params
 from stages.runtime.errors import UserError
 
 ROOT_PARAMS = params.load()
@@ -230,11 +231,33 @@ def test_snakemake_refuses_an_overlay_that_the_stages_would_not_see(project):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "{", "null"])
-def test_json_of_another_shape_is_named(tmp_path, content):
-    path = tmp_path / "benign.json"
+def test_json_of_another_shape_is_named(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/x/act/0/benign.json")
+    path.parent.mkdir(parents=True)
     path.write_text(content)
-    with pytest.raises(UserError, match=r"benign\.json: (damaged|not valid JSON).*run `python -m stages\.evaluate`"):
-        checksums.load_json(path, "python -m stages.evaluate", "metrics")
+    with pytest.raises(
+        UserError, match=r"benign\.json: (damaged|not valid JSON).*run `python -m stages\.evaluate x act 0`"
+    ):
+        checksums.load_json(path, "metrics")
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("data/cub/images.npy", "python -m stages.prepare cub"),
+        ("data/cub/validation.json", "python -m stages.validate cub"),
+        ("models/cub/act/3/history.csv", "python -m stages.train cub act 3"),
+        ("results/cub/act/3/gallery.npy", "python -m stages.evaluate cub act 3"),
+        ("results/cub/act/3/ltm.json", "python -m stages.attack cub act 3 ltm"),
+        ("results/cub/act/3/ltm_examples.npy", "python -m stages.attack cub act 3 ltm"),
+        ("results/cub/act/3/my_examples.parquet", "python -m stages.attack cub act 3 my_examples"),
+        ("results/transfer/cub/ltm.parquet", "python -m stages.transfer cub ltm"),
+        ("reports/metrics.json", "snakemake --cores 8 reports/metrics.json"),
+    ],
+)
+def test_a_path_tells_the_command_that_makes_the_file(path, command):
+    assert artifacts.made_by(Path(path)) == command
 
 
 def test_stages_run_without_git(project, monkeypatch):

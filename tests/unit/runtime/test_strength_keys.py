@@ -17,9 +17,9 @@ def attacks(**blocks):
 
 
 def test_names_are_those_of_the_code():
-    assert registries.optimizers() == list(OPTIMIZERS)
-    assert registries.starts() == list(STARTS)
-    assert registries.surrogates() == list(SURROGATES)
+    assert registries.names("WHITE_BOX", "BLACK_BOX") == list(OPTIMIZERS)
+    assert registries.names("STARTS") == list(STARTS)
+    assert registries.names("SURROGATES") == list(SURROGATES)
 
 
 def test_the_protocol_says_nothing_of_strength():
