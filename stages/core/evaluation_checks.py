@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.core.attacking import PROTOCOL, Strength
+from stages.core.attacking import PROTOCOL, Strength, shares
 from stages.core.directions import ATTACK_DIRECTIONS, direction, metrics_of, worst_case
 from stages.core.search import BLACK_BOX
 
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
 
 def unattacked(checks: Mapping[str, float]) -> list[str]:
-    """Why an attack may not have attacked, by its checks: shares of queries, as ``shares`` gives them.
+    """Why an attack may not have attacked, by its checks: shares of queries, as ``attacking.shares`` gives them.
 
     With ``largest_change``, the L-infinity norm over all images, also whether it changed any.
     """
@@ -54,14 +54,6 @@ def unattacked(checks: Mapping[str, float]) -> list[str]:
     if 1 - checks["improved"] > UNIMPROVED:
         found.append(f"the objective did not improve for {100 * (1 - checks['improved']):.1f} % of the queries")
     return found + (["no image was changed"] if checks.get("largest_change") == 0 else [])
-
-
-def shares(objective_before: ArrayLike, objective_after: ArrayLike, zero_gradients: ArrayLike) -> dict[str, float]:
-    """Of the values (Q,) of each query: the share whose objective ended lower, ``improved``, and of those with mostly
-    zero gradients whose objective did not, ``stuck``."""
-    improved = np.asarray(objective_after) < np.asarray(objective_before)
-    stuck = ~improved & (np.asarray(zero_gradients) > 0.5)
-    return {"improved": float(improved.mean()), "stuck": float(stuck.mean())}
 
 
 def ahead(metric: str, weaker: ArrayLike, stronger: ArrayLike) -> float:

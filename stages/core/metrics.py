@@ -79,11 +79,11 @@ def searches(embeddings: Tensor, sets: Sets = ONE_SET) -> Iterator[tuple[Tensor,
 
 def recall_at_1(embeddings: Tensor, labels: Tensor, sets: Sets = ONE_SET) -> Tensor:
     """Recall@1 of every query (Q,) of M embedded images (M, D) of classes ``labels`` (M,)."""
-    asked, found = sets.of_queries(labels), sets.of_gallery(labels)
+    query_labels, gallery_labels = sets.of_queries(labels), sets.of_gallery(labels)
     hits = []
     for places, distances in searches(embeddings, sets):
         nearest = filled(distances, sets.left_out(places, labels), torch.inf).argmin(dim=1)
-        hits.append((found[nearest] == asked[places]).double())
+        hits.append((gallery_labels[nearest] == query_labels[places]).double())
     return torch.cat(hits)
 
 
@@ -91,12 +91,13 @@ def retrieval(embeddings: Tensor, labels: Tensor, sets: Sets = ONE_SET) -> tuple
     """All benign ranking metrics of every query, (Q,) each, of M embedded images (M, D) of classes ``labels`` (M,), and
     the mean distance over all pairs of different images, queries and gallery together, in [0, 2].
     """
-    asked, found = sets.of_queries(labels), sets.of_gallery(labels)
+    query_labels, gallery_labels = sets.of_queries(labels), sets.of_gallery(labels)
     parts: list[dict[str, Tensor]] = []
-    total, count = 0.0, len(found)
+    total, count = 0.0, len(gallery_labels)
     for places, distances in searches(embeddings, sets):
         total += distances.sum().item()
-        ranks, counts = relevant_ranks(distances, asked[places], found, sets.left_out(places, labels))
+        left_out = sets.left_out(places, labels)
+        ranks, counts = relevant_ranks(distances, query_labels[places], gallery_labels, left_out)
         parts.append(
             {
                 "recall_at_1": _recall(ranks, 1),
@@ -156,11 +157,12 @@ def chance_recall(labels: Tensor, sets: Sets = ONE_SET) -> float:
 
     With one set of N images, of classes ``labels``, that is (items of its class - 1) / (N - 1).
     """
-    asked, found = sets.of_queries(labels), sets.of_gallery(labels)
+    query_labels, gallery_labels = sets.of_queries(labels), sets.of_gallery(labels)
     shares = []
-    for places in torch.arange(len(asked)).split(QUERIES):
-        counted = filled(torch.ones(len(places), len(found), dtype=torch.bool), sets.left_out(places, labels), False)
-        relevant = counted & (found == asked[places, None])
+    for places in torch.arange(len(query_labels)).split(QUERIES):
+        every = torch.ones(len(places), len(gallery_labels), dtype=torch.bool)
+        counted = filled(every, sets.left_out(places, labels), False)
+        relevant = counted & (gallery_labels == query_labels[places, None])
         shares.append(relevant.sum(dim=1).double() / counted.sum(dim=1))
     return torch.cat(shares).mean().item()
 

@@ -21,7 +21,7 @@ UNREAD = {
     *(".arw", ".orf", ".rw2", ".raw", ".mp4", ".mov", ".avi"),
 }
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip")  # kinds that are unpacked
-SEALED = (".7z", ".rar", ".tar.zst", ".tzst", ".tar.lz4", ".gz", ".bz2", ".xz", ".zst", ".z01", ".001", ".iso", ".dmg")
+PACKED = (".7z", ".rar", ".tar.zst", ".tzst", ".tar.lz4", ".gz", ".bz2", ".xz", ".zst", ".z01", ".001", ".iso", ".dmg")
 # Files that operating systems add to folders, besides names that start with a dot.
 LITTER = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
 # First bytes of kinds of images, for files whose names do not tell. ISO media name their brand after four bytes.
@@ -187,7 +187,7 @@ def _why_left(path: Path, root: Path, with_lists: bool) -> str:
         return "archives in folders, such as {example} (move them up to where the folders are)"
     if with_lists:
         return ""
-    if path.name.lower().endswith(SEALED):
+    if path.name.lower().endswith(PACKED):
         return "archives of kinds that are not unpacked, such as {example} (unpack them)"
     if kind_of(path) in READ_KINDS:
         return "images by their contents but not by their names, such as {example} (give them an ending such as .jpg)"

@@ -100,17 +100,17 @@ def with_queries(table: pd.DataFrame) -> pd.DataFrame:
     cameras are known. ``shared_classes`` is how many classes of the test images train, too. ``images_of_class`` is
     taken from distractors, gallery images of classes that have no query.
     """
-    asked, searched = table["split"] == "query", table["split"] == "gallery"
+    is_query, is_gallery = table["split"] == "query", table["split"] == "gallery"
     kinds = ["label", *(name for name in table if name == CAMERA)]
-    of_class, of_kind = (table[searched].value_counts(part) for part in (["label"], kinds))
+    of_class, of_kind = (table[is_gallery].value_counts(part) for part in (["label"], kinds))
     relevant = table.join(of_class.rename("all_of_class"), on=["label"])["all_of_class"].fillna(0)
     if CAMERA in table:
         relevant -= table.join(of_kind.rename("of_camera"), on=kinds)["of_camera"].fillna(0)
-    table["relevant_in_gallery"] = relevant.where(asked)
-    tested = set(table.loc[asked | searched, "label"])
+    table["relevant_in_gallery"] = relevant.where(is_query)
+    tested = set(table.loc[is_query | is_gallery, "label"])
     table["shared_classes"] = len(tested & set(table.loc[table["split"] == "train", "label"]))
-    queried = table["label"].isin(table.loc[asked, "label"])
-    table["images_of_class"] = table["images_of_class"].where(~searched | queried)
+    queried = table["label"].isin(table.loc[is_query, "label"])
+    table["images_of_class"] = table["images_of_class"].where(~is_gallery | queried)
     return table
 
 

@@ -84,8 +84,8 @@ def checked(queries: Given, gallery: Given) -> Arrays:
     both = np.concatenate([names, checked_integers("gallery_ids", ids, len(second), least=len(second))])
     if len(np.unique(both)) < len(both):
         raise ValueError("gallery_ids: some are among image_ids, too; give every image an id of its own")
-    asked, searched = torch.arange(len(both)).split([len(first), len(second)])
-    sets = Sets(asked, searched, checked_cameras(queries, gallery, len(first), len(second)))
+    query_rows, gallery_rows = torch.arange(len(both)).split([len(first), len(second)])
+    sets = Sets(query_rows, gallery_rows, checked_cameras(queries, gallery, len(first), len(second)))
     test = Arrays([first, second], np.concatenate([labels, found]), both, sets)
     require_relevant(test)
     return test
@@ -115,14 +115,14 @@ def require_relevant(test: Arrays) -> None:
         ValueError: names the first.
     """
     labels = torch.from_numpy(test.labels)
-    asked, found = test.sets.of_queries(labels), test.sets.of_gallery(labels)
-    for place in range(len(asked)):
-        relevant = found == asked[place]
+    query_labels, gallery_labels = test.sets.of_queries(labels), test.sets.of_gallery(labels)
+    for place, label in enumerate(query_labels):
+        relevant = gallery_labels == label
         if (junk := test.sets.left_out(torch.tensor([place]), labels)) is not None:
             relevant = relevant & ~junk[0]
         if not relevant.any():
             other = "" if junk is None else " from another camera"
-            raise ValueError(f"labels: query {place} has no image of class {asked[place]}{other} in the gallery")
+            raise ValueError(f"labels: query {place} has no image of class {label}{other} in the gallery")
 
 
 def checked_pixels(name: str, images: ArrayLike | Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.core.attacking import PROTOCOL, Strength, run, worst_of
+from stages.core.attacking import PROTOCOL, Strength, run, shares, worst_of
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.directions import metrics_of
@@ -169,15 +169,12 @@ def checks_of(table: pd.DataFrame) -> dict[str, float]:
     """The checks that an attack attacked.
 
     ``zero_gradients``: share of pixels and steps without gradient; ``largest_change``: L-infinity norm over all images;
-    ``improved``: share of queries whose objective ended lower; ``stuck``: share of queries with mostly zero gradients
-    that did not improve.
+    ``improved`` and ``stuck`` as ``stages.core.attacking.shares`` says.
     """
-    improved = table["objective_after"] < table["objective_before"]
     return {
         "zero_gradients": float(table["zero_gradients"].mean()),
         "largest_change": float(table["largest_change"].max()),
-        "improved": float(improved.mean()),
-        "stuck": float((~improved & (table["zero_gradients"] > 0.5)).mean()),
+        **shares(table["objective_before"], table["objective_after"], table["zero_gradients"]),
         "objective_before": float(table["objective_before"].mean()),
         "objective_after": float(table["objective_after"].mean()),
     }

@@ -51,7 +51,12 @@ def reason(error: BaseException | str) -> str:
     return (causes[-1] if causes else announced)[:300].rstrip(":;,. ") or type(error).__name__
 
 
+LISTED = 20  # names in a message, of which there may be hundreds
+
+
 def choose(word: str, known: list[str]) -> str:
-    """Say what could have been meant by ``word``: the nearest of ``known``, or all of them."""
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"
+    """Say what could have been meant by ``word``: the nearest of ``known``, or the first of them."""
+    if near := get_close_matches(word, known, n=1):
+        return f"did you mean {near[0]!r}?"
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return f"choose from {', '.join(sorted(known)[:LISTED])}{more}"

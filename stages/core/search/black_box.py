@@ -9,7 +9,7 @@ from torch import Tensor
 from stages.core.search.base import Task, per_item, where
 
 POPULATION = 100  # images that NES asks about in each step: 50 directions and their negatives
-SPREAD = 2.0  # standard deviation of NES's directions in units of eps, before they are cut to the ball
+SIGMA = 2.0  # standard deviation of NES's directions in units of eps, before they are cut to the ball
 COARSE, LARGE = 32, 64  # images with a side over 64 px get directions of 32 x 32, enlarged
 FIRST_SHARE = 0.8  # of the image that Square Attack's first squares cover
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of that share, in queries out of 10,000
@@ -21,7 +21,7 @@ def directions(images: Tensor, eps: float, generators: Sequence[torch.Generator]
     coarse = max(height, width) > LARGE
     shape = (channels, COARSE, COARSE) if coarse else (channels, height, width)
     drawn = torch.stack([torch.randn(shape, generator=g, dtype=images.dtype) for g in generators])
-    drawn = (SPREAD * eps * drawn).clamp_(-eps, eps).to(images.device)
+    drawn = (SIGMA * eps * drawn).clamp_(-eps, eps).to(images.device)
     return F.interpolate(drawn, size=(height, width)) if coarse else drawn
 
 
@@ -35,7 +35,7 @@ def estimated_gradient(task: Task, point: Tensor, population: int = POPULATION) 
         direction = directions(task.images, task.eps, task.generators)
         ahead, behind = (task.score(task.projected(point + way * direction)) for way in (1, -1))
         total += per_item(ahead - behind).to(point) * direction
-    return total / (population * SPREAD * task.eps)
+    return total / (population * SIGMA * task.eps)
 
 
 def nes(task: Task) -> Tensor:

@@ -13,7 +13,7 @@ from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.models import Backbone, Embedder
 from stages.core.seeding import generator
-from stages.models.attacking import summary
+from stages.models.attacking import checks_of
 
 EPS = 0.1
 NAMES = list(ATTACKS)
@@ -135,13 +135,13 @@ def test_the_self_checks_see_an_attack_that_cannot_attack(world):
     columns = {name: getattr(dead, name).numpy() for name in ("zero_gradients", "largest_change")}
     columns |= {name: getattr(dead, name).numpy() for name in ("objective_before", "objective_after")}
     table = pd.DataFrame(columns | {"tma_before": 1.0, "tma_after": 1.0})
-    checks = summary(table)["checks"]
+    checks = checks_of(table)
     assert (checks["improved"], checks["stuck"], checks["zero_gradients"]) == (0, 1, 1)
     alive = world.attack("tma", items)
     assert (alive.zero_gradients < 0.1).all()
     half = table.assign(objective_after=[-1.0] * 10 + [1.0] * 10, objective_before=0.0)
-    assert summary(half)["checks"]["improved"] == 0.5
-    assert summary(half)["checks"]["stuck"] == 0.5
+    assert checks_of(half)["improved"] == 0.5
+    assert checks_of(half)["stuck"] == 0.5
 
 
 @settings(max_examples=30, deadline=None)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from stages.core import evaluation_checks
-from stages.core.attacking import Strength, run
+from stages.core.attacking import Strength, run, shares
 from stages.core.attacks import ATTACKS
 from stages.core.attacks.base import AttackBatch, Gallery
 from stages.core.seeding import generator
@@ -38,7 +38,7 @@ def attacked(embed, images, strength=None, steps=12, name="tma"):
 
 
 def checked(result):
-    found = evaluation_checks.shares(result.objective_before, result.objective_after, result.zero_gradients)
+    found = shares(result.objective_before, result.objective_after, result.zero_gradients)
     return evaluation_checks.unattacked(found)
 
 
