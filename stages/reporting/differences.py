@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.reporting.results import Model, lead
-from stages.reporting.tables import Row, column
+from stages.reporting.tables import Row, column, grid, write_csv
 
 SCORES = ("ers", "ars_reconstructed")
 CELL = ["dataset", "metric", "first", "second", "difference", "low", "high", "over"]
@@ -58,9 +58,9 @@ def write(
         for metric in SCORES:
             if len(found := cells(dataset, rows, models.get(dataset, {}), metric)):
                 lines.append(found)
-                table = matrix(rows, found).reset_index().to_markdown(index=False, disable_numparse=True)
+                table = grid(matrix(rows, found).reset_index())
                 parts.append(f"### Differences of {column(metric).heading}: {dataset}\n\n{table}\n")
     pairs = pd.concat(lines) if lines else pd.DataFrame(columns=CELL)
-    pairs.to_csv(folder / "differences.csv", index=False, float_format="%.10g", lineterminator="\n")
+    write_csv(pairs, folder / "differences.csv")
     nothing = "### Differences between defenses: no two models of the first table have ERS"
     (folder / "differences.md").write_text("\n".join([*parts, HOW_TO_READ] if parts else [nothing]) + "\n")

@@ -71,7 +71,7 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
 
 def comparison(path: Path, rows: list[Row], columns: list[str], labels: Labels) -> bool:
     """A table's values beside the published ones: one panel per column, one line per row with a published value."""
-    pairs = [row for row in rows if any(value is not None for value in row.published.values())]
+    pairs = [row for row in rows if row.is_published]
     shown = [name for name in columns if any(row.published.get(name) is not None for row in pairs)]
     with drawn(path, max(5.2, 2.3 * len(shown) + 1.2), 0.42 * len(pairs) + 1.6) as figure:
         if not any(row.cells.get(name) for row in pairs for name in shown):
@@ -89,7 +89,7 @@ def comparison(path: Path, rows: list[Row], columns: list[str], labels: Labels) 
                     axis.errorbar([cell.mean], [place], xerr=_bar(cell), fmt="o", color=color, capsize=2)
                 if printed is not None:
                     axis.plot([printed], [place], "D", mfc="none", mec=INK, markersize=7)
-            axis.set_title(f"{column(name).heading} ({column(name).unit.partition(',')[0]})")
+            axis.set_title(column(name).axis)
             axis.set_yticks(range(len(pairs)), [row.label for row in pairs])
             axis.margins(x=0.2, y=0.25)
             grid(axis, "x")
@@ -181,7 +181,7 @@ def variants(path: Path, models: ByDefense, labels: Labels) -> bool:
                         style = {"color": marks(0)["color"] if filled else marks(1)["color"]}
                         face = style["color"] if filled else "white"
                         axis.errorbar([cell.mean], [place + offset], xerr=_bar(cell), fmt="o", mfc=face, **style)
-            axis.set_title(f"{column(metric).heading} ({column(metric).unit.partition(',')[0]})")
+            axis.set_title(column(metric).axis)
             axis.set_yticks(range(len(names)), [labels[name] for name in names])
             grid(axis, "x")
         axes[0].invert_yaxis()
@@ -221,7 +221,7 @@ def sweep(path: Path, models: ByDefense, labels: Labels, block: Mapping[str, Any
                 axis.set_xscale("log", base=2)
                 axis.set_xticks(steps, [f"{value:g}" for value in steps])
             axis.set_xlabel("PGD steps" if block["sweep"] == "steps" else "eps (pixels in [0, 1])")
-            axis.set_title(f"{column(metric).heading} ({column(metric).unit.partition(',')[0]})")
+            axis.set_title(column(metric).axis)
             grid(axis)
         legend(figure, axes[0])
     return True

@@ -55,9 +55,9 @@ def write(params: Params) -> list[Path]:
         differences.write(panels(sections), models, table_folder)
         drawn = draw(params, models, sections, transferred, figure_folder)
         scores = score_rows(models)
-        write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
-        write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
-        write_csv(wide(scores), headline_path)
+        tables.write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
+        tables.write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
+        tables.write_csv(wide(scores), headline_path)
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
         found = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful} | {
@@ -93,21 +93,19 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
     """Write every table as csv, md and tex; what the page needs of each, and the rows of comparison.csv."""
     sections, comparison, printed = [], [], published.read()
     for name, block in params["tables"].items():
-        columns, intervals = block["columns"], block["intervals"]
         by_dataset = {
             dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
             for dataset in datasets_of(block, params["run"]["datasets"], printed)
         }
-        cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
-        write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
+        cells = tables.tidy(by_dataset, block["columns"])
+        tables.write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
         if "published" in block:
             extra = {"table": name, "tolerance_percent": block["tolerance"]}
             comparison += [extra | cell for cell in cells]
-        ran = [data for data in models if data in by_dataset]
-        headings = {data: f"{block['title']}: {data}{sample(models[data])}" for data in ran}
-        for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
-            shown = [write(headings[data], by_dataset[data], columns, intervals, block.get("note", "")) for data in ran]
-            nothing = f"{'%' if suffix == 'tex' else '###'} {block['title']}: no dataset of the run is in this table\n"
+        places = {dataset: f"{dataset}{sample(models[dataset])}" for dataset in models if dataset in by_dataset}
+        for suffix, sign, write in (("md", "###", tables.markdown), ("tex", "%", tables.latex)):
+            shown = [write(block, place, by_dataset[dataset]) for dataset, place in places.items()]
+            nothing = f"{sign} {block['title']}: no dataset of the run is in this table\n"
             (folder / f"{name}.{suffix}").write_text("\n".join(shown) or nothing)
         for dataset, rows in by_dataset.items():
             sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
@@ -188,11 +186,6 @@ def sample(models: Mapping[str, list[Model]]) -> str:
     if first is None or first.attacked == first.queries:
         return ""
     return f" (attacks on {first.attacked} of {first.queries} test images)"
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table with a fixed float format and line ending."""
-    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def score_rows(models: Models) -> list[dict[str, Any]]:

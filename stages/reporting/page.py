@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,7 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
     """What the page needs of one table for one dataset."""
     columns = {column: tables.column(column) for column in block["columns"]}
     missing = sum(all(cell is None for cell in row.cells.values()) for row in rows)
-    groups: list[list[Any]] = []
-    for column in columns:
-        if groups and groups[-1][0] == tables.group(column):
-            groups[-1][1] += 1
-        else:
-            groups.append([tables.group(column), 1])
+    groups = [(group, len(list(found))) for group, found in groupby(columns, tables.group)]
     return {
         "name": name,
         "id": f"{name}-{dataset}",
@@ -72,7 +68,7 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
         "intervals": block["intervals"],
         "rows": rows,
         "best": {column: tables.best(rows, column) for column in columns},
-        "notes": tables.notes(block["columns"], block.get("note", "")),
+        "notes": tables.notes(block),
         "published": block["published"]["source"] if _is_published(rows) else None,
         "tolerance": block.get("tolerance"),
         "tally": tally(verdict for row in rows for verdict in row.verdicts.values()),
@@ -82,8 +78,7 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
 
 
 def _is_published(rows: list[Row]) -> bool:
-    printed = (value is not None for row in rows for value in row.published.values())
-    return any(printed) or any(COLLAPSED in row.verdicts.values() for row in rows)
+    return any(row.is_published or COLLAPSED in row.verdicts.values() for row in rows)
 
 
 def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:

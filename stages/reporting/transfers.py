@@ -10,7 +10,7 @@ import pandas as pd
 from stages.core.scores import SHARES
 from stages.reporting.plotting import INK, drawn
 from stages.reporting.results import read_transfer
-from stages.reporting.tables import column
+from stages.reporting.tables import column, grid, write_csv
 
 Transfers = dict[str, dict[str, pd.DataFrame]]  # per-query values by dataset and attack
 HOW_TO_READ = (
@@ -70,9 +70,8 @@ def write(found: Transfers, run: Mapping[str, Any], labels: Mapping[str, str], f
                 part.insert(1, "metric", metric)
                 lines.append(part)
                 parts.append(markdown(f"Transfer of {title(metric, attack)}: {dataset}", table, metric, labels))
-        columns = None if lines else ["dataset", "metric", "source", "defense"]
-        rows = pd.concat(lines) if lines else pd.DataFrame(columns=columns)
-        rows.to_csv(folder / f"transfer_{attack}.csv", index=False, float_format="%.10g", lineterminator="\n")
+        nothing = pd.DataFrame(columns=["dataset", "metric", "source", "defense"])
+        write_csv(pd.concat(lines) if lines else nothing, folder / f"transfer_{attack}.csv")
         text = "\n".join([*parts, HOW_TO_READ]) if parts else f"### Transfer of {attack}: not run"
         (folder / f"transfer_{attack}.md").write_text(f"{text}\n")
 
@@ -90,7 +89,7 @@ def markdown(heading: str, table: pd.DataFrame, metric: str, labels: Mapping[str
     shown = pd.DataFrame(body, columns=["made on \\ measured on", *(labels[name] for name in found.columns)])
     seeds = table["seed"].nunique()
     sample = f"{table['row'].nunique()} queries, {seeds} seed{'s' if seeds > 1 else ''}."
-    return f"### {heading}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{sample}\n"
+    return f"### {heading}\n\n{grid(shown)}\n\n{sample}\n"
 
 
 def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> bool:

@@ -28,12 +28,8 @@ def run(name: str) -> str:
         return cell(loaded, name)
     from stages.reporting import tables
 
-    block = loaded["tables"].get(name, {})
     return "\n".join(
-        tables.markdown(
-            f"{block['title']}: {dataset}", rows, block["columns"], block["intervals"], block.get("note", "")
-        )
-        for dataset, rows in table(loaded, name).items()
+        tables.markdown(loaded["tables"][name], dataset, rows) for dataset, rows in table(loaded, name).items()
     )
 
 

@@ -159,7 +159,9 @@ def test_every_published_row_of_a_table_block_is_found(name):
     for row in block["rows"].values():
         if "published" not in row:
             continue
-        rows = [published.of_row(printed, block, dataset, row["published"]) for dataset in block["published"]["datasets"]]
+        rows = [
+            published.of_row(printed, block, dataset, row["published"]) for dataset in block["published"]["datasets"]
+        ]
         held = [
             published.has_collapsed(there) or published.lookup(there, metric, files) is not None
             for there in rows
