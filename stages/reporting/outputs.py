@@ -32,7 +32,7 @@ def write(params: Params) -> list[Path]:
         UserError: nothing of the run is there, or a file of it is damaged.
     """
     models = results.read_models(params)
-    count = sum(len(found) for by_defense in models.values() for found in by_defense.values())
+    count = len(list(results.every(models)))
     if not count:
         words = " ".join(str(params["run"][kind][0]) for kind in ("datasets", "defenses", "seeds"))
         raise UserError(
@@ -40,7 +40,8 @@ def write(params: Params) -> list[Path]:
             f"`python -m stages.evaluate {words}` first"
         )
     log.info("read %d models", count)
-    transferred, labels = transfers.read(params["run"]), labels_of(params)
+    run, labels = params["run"], labels_of(params)
+    transferred = {dataset: results.read_transfers(dataset, run["transfer"]) for dataset in run["datasets"]}
     failed, collapsed = doubts.failed_checks(models), doubts.collapses(models)
     doubtful = doubts.weak_attacks(models)
     reports = artifacts.REPORTS
@@ -51,7 +52,7 @@ def write(params: Params) -> list[Path]:
         artifacts.replacing(reports / "figures") as figure_folder,
     ):
         sections, comparison = write_tables(params, models, table_folder)
-        transfers.write(transferred, params["run"], labels, table_folder)
+        transfers.write(transferred, run, labels, table_folder)
         differences.write(panels(sections), models, table_folder)
         drawn = draw(params, models, sections, transferred, figure_folder)
         scores = score_rows(models)
@@ -60,16 +61,15 @@ def write(params: Params) -> list[Path]:
         tables.write_csv(wide(scores), headline_path)
         checksums.dump_json(headline(scores), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
-        found = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful} | {
-            "absent": absent(params, models, transferred)
-        }
-        page_path.write_text(html(params, models, sections, figures=shown, labels=labels, **found))
-    for check in failed:
-        log.info("look at %s %s %s %s: %s", *check)
+        against = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful}
+        missing = absent(params, models, transferred)
+        page_path.write_text(html(params, models, sections, figures=shown, labels=labels, absent=missing, **against))
+    for doubt in failed:
+        log.info("look at %s: %s", doubt.words, doubt.reason)
     for doubt in doubtful:
-        log.warning("warning: %s %s %s: %s", *doubt)
-    for model in collapsed:
-        log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)
+        log.warning("warning: %s: %s", doubt.words, doubt.reason)
+    for doubt in collapsed:
+        log.warning("%s has collapsed: %s; its scores say nothing of robustness", doubt.words, doubt.reason)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
 
 

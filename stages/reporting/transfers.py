@@ -9,7 +9,6 @@ import pandas as pd
 
 from stages.core.scores import SHARES
 from stages.reporting.plotting import INK, drawn
-from stages.reporting.results import read_transfer
 from stages.reporting.tables import column, grid, write_csv
 
 Transfers = dict[str, dict[str, pd.DataFrame]]  # per-query values by dataset and attack
@@ -19,19 +18,6 @@ HOW_TO_READ = (
     "higher is more robust. The diagonal is the attack itself. A value below the diagonal of its column says that "
     "images from elsewhere hurt this defense more than its own attack, which is then too weak, or gradients are masked."
 )
-
-
-def read(run: Mapping[str, Any]) -> Transfers:
-    """The transfers of the run; what is not there is left out.
-
-    Raises:
-        UserError: a file is damaged, or missing beside others of the same job.
-    """
-    tables = {data: {attack: read_transfer(data, attack) for attack in run["transfer"]} for data in run["datasets"]}
-    return {
-        dataset: {attack: table for attack, table in by_attack.items() if table is not None}
-        for dataset, by_attack in tables.items()
-    }
 
 
 def sub_scores_of(table: pd.DataFrame) -> list[str]:
