@@ -20,7 +20,7 @@ from stages.runtime.params import Params
 
 log = logging.getLogger(__name__)
 SCORE = ["dataset", "defense", "seed", "metric", "value"]
-HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # metrics.json, for `dvc metrics`
+HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # for `dvc metrics` and `dvc plots`
 
 Models = dict[str, dict[str, list[Model]]]  # by dataset and defense, one per seed
 
@@ -55,11 +55,12 @@ def write(params: Params) -> list[Path]:
         transfers.write(transferred, run, labels, table_folder)
         differences.write(panels(sections), models, table_folder)
         drawn = draw(params, models, sections, transferred, figure_folder)
-        scores = score_rows(models)
-        tables.write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
+        scores = score_table(models)
+        chosen = scores[scores["metric"].isin(HEADLINE)]
+        tables.write_csv(scores, scores_path)
         tables.write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
-        tables.write_csv(wide(scores), headline_path)
-        checksums.dump_json(headline(scores), metrics_path)
+        tables.write_csv(wide(chosen), headline_path)
+        checksums.dump_json(nested(chosen), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
         against = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful}
         missing = absent(params, models, transferred)
@@ -114,30 +115,27 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
 
 def draw(
     params: Params, models: Models, sections: list[dict[str, Any]], transferred: transfers.Transfers, folder: Path
-) -> list[str]:
-    """Draw every figure into a folder; the names of those that show something."""
+) -> list[page.Drawing]:
+    """Draw every figure into a folder; those that show something."""
 
     def strength(block: str, data: str, key: str) -> float:
         found = parameters.attack(params, ATTACK_OF.get(block, block), data)
         return found["steps"] if key == "steps" else found.get("eps_scale", 1) * params["datasets"][data]["eps"]
 
-    labels = labels_of(params)
-    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels(sections), labels, params["run"]["datasets"])}
+    labels, run = labels_of(params), params["run"]
+    shown = {page.Drawing("tradeoff"): figures.tradeoff(folder / "tradeoff", panels(sections), labels, run["datasets"])}
     for data, found in models.items():
-        for kind, write in (
-            ("sub_scores", figures.sub_scores),
-            ("history", figures.history),
-            ("variants", figures.variants),
-        ):
-            shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
-        if params["run"]["transfer"]:
-            shown[f"transfer_{data}"] = transfers.draw(folder / f"transfer_{data}", transferred[data], labels)
+        for write in (figures.sub_scores, figures.history, figures.variants):
+            drawing = page.Drawing(write.__name__, data)
+            shown[drawing] = write(folder / drawing.name, found, labels)
         for table, block in params["tables"].items():
             if "sweep" in block:
-                x = partial(strength, data=data, key=block["sweep"])
-                path = folder / f"sweep_{table}_{data}"
-                shown[path.name] = figures.sweep(path, found, labels, block, x)
-    return [name for name in artifacts.figure_names(params) if shown[name]]
+                drawing, x = page.Drawing("sweep", data, table), partial(strength, data=data, key=block["sweep"])
+                shown[drawing] = figures.sweep(folder / drawing.name, found, labels, block, x)
+        if run["transfer"]:
+            drawing = page.Drawing("transfer", data)
+            shown[drawing] = transfers.draw(folder / drawing.name, transferred[data], labels)
+    return [drawing for drawing, shows in shown.items() if shows]
 
 
 def panels(sections: list[dict[str, Any]]) -> dict[str, list[Row]]:
@@ -188,28 +186,24 @@ def sample(models: Mapping[str, list[Model]]) -> str:
     return f" (attacks on {first.attacked} of {first.queries} test images)"
 
 
-def score_rows(models: Models) -> list[dict[str, Any]]:
+def score_table(models: Models) -> pd.DataFrame:
     """scores.csv: one row per dataset, defense, seed and metric."""
-    return [
-        {"dataset": dataset, "defense": defense, "seed": model.seed, "metric": metric, "value": value}
-        for dataset, by_defense in models.items()
-        for defense, found in by_defense.items()
-        for model in found
+    rows = [
+        (dataset, defense, model.seed, metric, value)
+        for dataset, defense, model in results.every(models)
         for metric, value in sorted(model.values.items())
     ]
+    return pd.DataFrame(rows, columns=SCORE)
 
 
-def wide(scores: list[dict[str, Any]]) -> pd.DataFrame:
-    """headline.csv: the headline metrics with one row per model, for plots."""
-    chosen = pd.DataFrame([score for score in scores if score["metric"] in HEADLINE], columns=SCORE)
-    return chosen.pivot(index=["dataset", "defense", "seed"], columns="metric", values="value").reset_index()
+def wide(scores: pd.DataFrame) -> pd.DataFrame:
+    """headline.csv: some scores with one row per model, for plots."""
+    return scores.pivot(index=["dataset", "defense", "seed"], columns="metric", values="value").reset_index()
 
 
-def headline(scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """The headline metrics as nested mappings: dataset, defense, seed, metric."""
-    nested: dict[str, Any] = {}
-    for score in scores:
-        if score["metric"] in HEADLINE:
-            by_seed = nested.setdefault(score["dataset"], {}).setdefault(score["defense"], {})
-            by_seed.setdefault(str(score["seed"]), {})[score["metric"]] = score["value"]
-    return nested
+def nested(scores: pd.DataFrame) -> dict[str, Any]:
+    """metrics.json: some scores by dataset, defense, seed and metric."""
+    found: dict[str, Any] = {}
+    for dataset, defense, seed, metric, value in scores.itertuples(index=False):
+        found.setdefault(dataset, {}).setdefault(defense, {}).setdefault(str(seed), {})[metric] = value
+    return found

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -97,17 +97,10 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
         "marked": [row for row in section["rows"] if row.mark and row.cells.get("ers") is not None],
         "queries": models[first.defense][0].attacked,
         "seeds": len(models[first.defense]),
-        "differences": _differences(section, models),
+        "differences": [
+            (heading, matrix) for heading, _, matrix in differences.of_rows(section["dataset"], section["rows"], models)
+        ],
     }
-
-
-def _differences(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> list[tuple[str, Any]]:
-    """The heading of each score with its matrix of differences, where there are pairs."""
-    dataset, rows, found = section["dataset"], section["rows"], []
-    for score in differences.SCORES:
-        if len(pairs := differences.cells(dataset, rows, models, score)):
-            found.append((tables.column(score).heading, differences.matrix(rows, pairs)))
-    return found
 
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
@@ -182,28 +175,36 @@ def pictures(datasets: list[str]) -> list[dict[str, Any]]:
     return [content for content in contents if content["attacks"]]
 
 
-def drawings(folder: Path, drawn: list[str], loaded: params.Params) -> list[dict[str, Any]]:
-    """The figures that show something, as data addresses, with title and caption."""
+class Drawing(NamedTuple):
+    """A figure of the report: its ``kind`` in FIGURES, of which dataset and, where it is of one, which table."""
+
+    kind: str
+    dataset: str = ""
+    table: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its files, as ``stages.runtime.artifacts.figure_names`` has it."""
+        return "_".join(filter(None, (self.kind, self.table, self.dataset)))
+
+
+def drawings(folder: Path, drawn: list[Drawing], loaded: params.Params) -> list[dict[str, Any]]:
+    """Figures as data addresses, with title and caption."""
     shown = []
-    for name in drawn:
-        kind = next(kind for kind in FIGURES if name.startswith(kind))
-        rest = name.removeprefix(kind).lstrip("_")
-        table, dataset = "", rest
-        if kind == "sweep":
-            table = next(table for table in loaded["tables"] if rest.startswith(f"{table}_"))
-            dataset = rest.removeprefix(f"{table}_")
-        title, caption = FIGURES[kind]
-        drawing = (folder / f"{name}.svg").read_text()
-        width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', drawing)
+    for one in drawn:
+        title, caption = FIGURES[one.kind]
+        content = (folder / f"{one.name}.svg").read_text()
+        width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', content)
+        attacks = loaded["run"]["transfer"] if one.kind == "transfer" else []
         shown.append(
             {
-                "name": name,
-                "title": loaded["tables"][table]["title"] if table else title,
-                "dataset": dataset,
+                "name": one.name,
+                "title": loaded["tables"][one.table]["title"] if one.table else title,
+                "dataset": one.dataset,
                 "caption": caption,
-                "tables": [f"transfer_{attack}" for attack in loaded["run"]["transfer"]] if kind == "transfer" else [],
+                "tables": [f"transfer_{attack}" for attack in attacks],
                 "width": float(width[1]) * 96 / 72 if width else 640,
-                "address": f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}",
+                "address": f"data:image/svg+xml;base64,{base64.b64encode(content.encode()).decode()}",
             }
         )
     return shown

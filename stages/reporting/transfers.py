@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.scores import SHARES
-from stages.reporting.plotting import INK, drawn
+from stages.reporting.plotting import INK, drawn, not_run
 from stages.reporting.tables import column, grid, write_csv
 
 Transfers = dict[str, dict[str, pd.DataFrame]]  # per-query values by dataset and attack
@@ -87,8 +87,7 @@ def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str,
     side = 0.52 * count + 1.7
     with drawn(path, side * across + 0.7, side * down + 0.3) as figure:
         if not panels:
-            figure.text(0.5, 0.5, "not run: transfer", ha="center", va="center", color=INK)
-            return False
+            return not_run(figure, "transfer")
         axes = figure.subplots(down, across, squeeze=False).flatten()
         for axis, (metric, attack, table) in zip(axes, panels, strict=False):
             found = matrix(table, metric)
