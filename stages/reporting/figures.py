@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.scores import SUB_SCORES, normalized
+from stages.core.scores import EXACT, SUB_SCORES, normalized
 from stages.core.stats import Estimate, estimate
 from stages.reporting.plotting import COLORS, INK, Labels, drawn, grid, legend, line, marks, not_run
 from stages.reporting.results import Model, estimated
-from stages.reporting.scoring import EXACT
 from stages.reporting.tables import Row, column
 
 CURVES = {
