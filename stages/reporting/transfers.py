@@ -93,17 +93,8 @@ def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str,
             found = matrix(table, metric)
             mesh = axis.pcolormesh(found.to_numpy(), cmap="cividis", vmin=0, vmax=100, edgecolors="white", linewidth=1)
             for (row, place), value in np.ndenumerate(found.to_numpy()):
-                ink, weight = "white" if value < 55 else INK, "bold" if row == place else "normal"
-                axis.text(
-                    place + 0.5,
-                    row + 0.5,
-                    f"{value:.0f}",
-                    ha="center",
-                    va="center",
-                    color=ink,
-                    fontsize=8,
-                    weight=weight,
-                )
+                style = {"color": "white" if value < 55 else INK, "weight": "bold" if row == place else "normal"}
+                axis.text(place + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=8, **style)
             names = [labels[name] for name in found.index]
             middles = [place + 0.5 for place in range(len(names))]
             axis.set_xticks(middles, names, rotation=45, ha="right", rotation_mode="anchor")

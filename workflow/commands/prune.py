@@ -12,20 +12,17 @@ from pathlib import Path
 
 from stages.runtime import params as parameters
 
-# From the outer to the inner ones: what lies in a folder that is left over is not listed beside it.
-PLACES = (
+PLACES = (  # from the outer to the inner ones: what lies in a folder that is left over is not listed beside it
     "data/*/",
     "models/*/",
     "models/*/*/",
     "results/*/",
-    "results/transfer/*/*",
     "results/*/*/",
+    "results/transfer/*/*",
     "results/*/*/*/*",
 )
-NO_BLOCKS = {
-    "datasets": {"raw", "weights", "transfer"},
-    "attacks": {"benign", "gallery"},
-}  # names beside those of blocks
+# What lies there and belongs to no block.
+NO_BLOCKS = {"datasets": {"raw", "weights", "transfer"}, "attacks": {"benign", "gallery"}}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
