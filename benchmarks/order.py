@@ -9,7 +9,7 @@ from the same resampled queries for both models.
 from typing import NamedTuple
 
 from stages.core.stats import Interval, percentile_interval
-from stages.reporting.results import read_model
+from stages.reporting.results import read_models
 from stages.runtime import params
 
 
@@ -26,14 +26,13 @@ class TrainState(NamedTuple):
 
 def standings(loaded: params.Params, dataset: str) -> list[TrainState]:
     """Every model of the run on one dataset, compared with ``vanilla``."""
-    run, found = loaded["run"], []
-    for seed in run["seeds"]:
-        vanilla = read_model(dataset, "vanilla", seed, run["attacks"])
-        for defense in run["defenses"]:
-            model = read_model(dataset, defense, seed, run["attacks"])
+    models, found = read_models(loaded)[dataset], []
+    for vanilla in models["vanilla"]:
+        for defense, seeds in models.items():
+            model = next(one for one in seeds if one.seed == vanilla.seed)
             found.append(
                 TrainState(
-                    seed,
+                    model.seed,
                     defense,
                     model.values["ers"],
                     percentile_interval(model.draws["ers"]),

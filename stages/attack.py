@@ -1,5 +1,6 @@
 """Stage 5: attack one model with one attack, every test image once (or as many as `attack_queries` says)."""
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import artifacts, checksums, cli, threads
@@ -54,9 +55,7 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     return outputs
 
 
-def main() -> None:
-    """Command line: ``python -m stages.attack <dataset> <defense> <seed> <attack>``."""
-    cli.main(attack, "attack", __doc__ or "", "dataset", "defense", "seed", "attack")
+main = partial(cli.main, attack)  # python -m stages.attack <dataset> <defense> <seed> <attack>
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage 4: benign retrieval metrics and the clean embeddings of the test split."""
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
@@ -31,9 +32,7 @@ def evaluate(params: Params, dataset: str, defense: str, seed: int) -> list[Path
     return evaluation.write(artifacts.result_dir(dataset, defense, seed), per_query, values, embeddings, inputs)
 
 
-def main() -> None:
-    """Command line: ``python -m stages.evaluate <dataset> <defense> <seed>``."""
-    cli.main(evaluate, "evaluate", __doc__ or "", "dataset", "defense", "seed")
+main = partial(cli.main, evaluate)  # python -m stages.evaluate <dataset> <defense> <seed>
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import artifacts, cli
@@ -32,9 +33,7 @@ def fetch(params: Params, dataset: str) -> list[Path]:
     return fetched
 
 
-def main() -> None:
-    """Command line: ``python -m stages.fetch <dataset>``."""
-    cli.main(fetch, "fetch", __doc__ or "", "dataset")
+main = partial(cli.main, fetch)  # python -m stages.fetch <dataset>
 
 
 if __name__ == "__main__":

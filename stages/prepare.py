@@ -1,5 +1,6 @@
 """Stage 1: original images to one uint8 array and a manifest with one row per image."""
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import cli
@@ -17,9 +18,7 @@ def prepare(params: Params, dataset: str) -> list[Path]:
     return preparation.prepare(params["datasets"][dataset], dataset)
 
 
-def main() -> None:
-    """Command line: ``python -m stages.prepare <dataset>``."""
-    cli.main(prepare, "prepare", __doc__ or "", "dataset")
+main = partial(cli.main, prepare)  # python -m stages.prepare <dataset>
 
 
 if __name__ == "__main__":

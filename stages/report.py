@@ -1,5 +1,6 @@
 """Stage 8: scores, tables, comparison and the page, from exactly the configured runs."""
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import cli, threads
@@ -14,9 +15,7 @@ def report(params: Params) -> list[Path]:
     return outputs.write(params)
 
 
-def main() -> None:
-    """Command line: ``python -m stages.report``."""
-    cli.main(report, "report", __doc__ or "")
+main = partial(cli.main, report)  # python -m stages.report
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage 3: train one model, writing its weights and one history row per epoch."""
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
@@ -56,9 +57,7 @@ def train(params: Params, dataset: str, defense: str, seed: int) -> list[Path]:
     return outputs
 
 
-def main() -> None:
-    """Command line: ``python -m stages.train <dataset> <defense> <seed>``."""
-    cli.main(train, "train", __doc__ or "", "dataset", "defense", "seed")
+main = partial(cli.main, train)  # python -m stages.train <dataset> <defense> <seed>
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage 6: transfer of one attack: the perturbed images that it kept on each defense, measured on all defenses."""
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
@@ -36,9 +37,7 @@ def transfer(params: Params, dataset: str, attack: str) -> list[Path]:
     return transferring.write(*artifacts.transfer_files(dataset, attack), parts, {"attack": attack, "inputs": inputs})
 
 
-def main() -> None:
-    """Command line: ``python -m stages.transfer <dataset> <attack>``."""
-    cli.main(transfer, "transfer", __doc__ or "", "dataset", "attack")
+main = partial(cli.main, transfer)  # python -m stages.transfer <dataset> <attack>
 
 
 if __name__ == "__main__":

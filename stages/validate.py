@@ -1,6 +1,7 @@
 """Stage 2: great-expectations checks the manifest and the images; no model trains on data that fail."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import cli
@@ -19,9 +20,7 @@ def validate(params: Params, dataset: str) -> list[Path]:
     return validation.validate(params["datasets"][dataset], dataset)
 
 
-def main() -> None:
-    """Command line: ``python -m stages.validate <dataset>``."""
-    cli.main(validate, "validate", __doc__ or "", "dataset")
+main = partial(cli.main, validate)  # python -m stages.validate <dataset>
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage 7: pictures of attacks on one dataset: queries, perturbations, and the nearest images before and after."""
 
+from functools import partial
 from pathlib import Path
 
 from stages.runtime import artifacts, cli, threads
@@ -38,9 +39,7 @@ def visualize(params: Params, dataset: str) -> list[Path]:
     return album.write(path, class_names(dataset, "test"), {"dataset": dataset, "seed": seed})
 
 
-def main() -> None:
-    """Command line: ``python -m stages.visualize <dataset>``."""
-    cli.main(visualize, "visualize", __doc__ or "", "dataset")
+main = partial(cli.main, visualize)  # python -m stages.visualize <dataset>
 
 
 if __name__ == "__main__":

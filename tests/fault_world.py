@@ -15,14 +15,6 @@ from own_images import make_own
 from stages import attack, evaluate, prepare, report, train, validate
 from stages.runtime import cli
 
-WORDS = {
-    "prepare": ("dataset",),
-    "validate": ("dataset",),
-    "train": ("dataset", "defense", "seed"),
-    "evaluate": ("dataset", "defense", "seed"),
-    "attack": ("dataset", "defense", "seed", "attack"),
-    "report": (),
-}
 RUNS = {
     "prepare": ("own",),
     "validate": ("own",),
@@ -63,7 +55,7 @@ def run(name, *words):
              "evaluate": evaluate.evaluate, "attack": attack.attack, "report": report.report}[name]  # fmt: skip
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            cli.main(stage, name, "", *WORDS[name], argv=list(words))
+            cli.main(stage, list(words))
     except SystemExit as end:
         line = end.code
     else:

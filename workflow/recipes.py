@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -82,25 +83,10 @@ def report(params: Params) -> Values:
 
 
 READS: dict[str, Callable[..., Values]] = {
-    "prepare": prepare,
-    "validate": validate,
-    "train": train,
-    "evaluate": evaluate,
-    "attack": attack,
-    "transfer": transfer,
-    "visualize": visualize,
-    "report": report,
+    reads.__name__: reads for reads in (prepare, validate, train, evaluate, attack, transfer, visualize, report)
 }
-WORDS = {  # of which a stage's recipe consists; a seed changes no recipe
-    "prepare": ("dataset",),
-    "validate": ("dataset",),
-    "train": ("dataset", "defense"),
-    "evaluate": ("dataset", "defense"),
-    "attack": ("dataset", "defense", "attack"),
-    "transfer": ("dataset", "attack"),
-    "visualize": ("dataset",),
-    "report": (),
-}
+# The words that a stage's recipe is of: the arguments after the parameters. A seed changes no recipe.
+WORDS = {stage: tuple(signature(reads).parameters)[1:] for stage, reads in READS.items()}
 
 
 def of_dataset(params: Params, dataset: str, *keys: str) -> Values:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from stages import STAGES
 from stages.data import originals
 from stages.runtime import artifacts
 
@@ -26,8 +27,6 @@ SEEN = Path(".snakemake") / "dvc.lock.sha256"  # the dvc.lock that Snakemake's r
 PROVENANCE = Path("logs") / "provenance"  # what each job wrote, with hashes: <stage>/<words>.json
 RECIPES = "recipes"  # the stage that only dvc.yaml has, and the folder it writes
 MADE = (RECIPES, "data", "models", "results", "reports")  # what jobs write to
-# Each before what follows from it.
-STAGES = ("prepare", "validate", "train", "evaluate", "attack", "transfer", "visualize", "report")
 NOTHING_TO_DO = "Nothing to be done"
 NO_GIT = "is not a git repository"  # DVC's words
 WITHOUT_GIT = "`dvc config core.no_scm true` lets it work without, or `git init`"

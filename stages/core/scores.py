@@ -35,6 +35,16 @@ FURTHER = {
     "order_kept": "order",
 }
 MEASURED_BY = ATTACK_OF | FURTHER
+# The sub-scores in the exact variant, where it differs from the reference variant, and under the strong suites.
+EXACT = {"es_d": "es_d:es_exact", "es_r": "es_r:es_exact", "ltm": "ltm:ltm_exact", "gtm": "gtm:gtm_exact"}
+STRONG = {name: f"{name}:{attack}_strong" for name, attack in ATTACK_OF.items()}
+MADE_OF = {  # the values that each score needs
+    "ers": SUB_SCORES,
+    "ars_reconstructed": SUB_SCORES,
+    "ers_exact": (*SUB_SCORES, *EXACT.values()),
+    "ers_strong": (*SUB_SCORES, *STRONG.values()),
+    "ers_surviving": (*SUB_SCORES, *STRONG.values()),
+}
 # A raw sub-score as a share of its ideal, in percent: 100 where the attack achieved nothing, higher is more robust.
 # SPQA like QA, and the order attack, whose tau is 0 on average without an attack, like TMA.
 SHARES: dict[str, Callable[[Value], Value]] = {

@@ -48,19 +48,19 @@ def resampled_means(values: NDArray[np.floating], *, seed: int, resamples: int =
     return means
 
 
-def percentile_interval(draws: NDArray[np.floating], confidence: float = CONFIDENCE) -> Interval:
-    """Percentile bootstrap interval from resampled values (R,)."""
-    tail = 100 * (1 - confidence) / 2
+def percentile_interval(draws: NDArray[np.floating]) -> Interval:
+    """95 % percentile bootstrap interval from resampled values (R,)."""
+    tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(draws, [tail, 100 - tail])
     return Interval(float(low), float(high))
 
 
-def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """Student t-interval of the mean over seeds; None with fewer than three values."""
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """95 % Student t-interval of the mean over seeds; None with fewer than three values."""
     if len(values) < 3:
         return None
     sample = np.asarray(values, dtype=np.float64)
-    half = float(stdtrit(len(sample) - 1, (1 + confidence) / 2)) * sample.std(ddof=1) / np.sqrt(len(sample))
+    half = float(stdtrit(len(sample) - 1, (1 + CONFIDENCE) / 2)) * sample.std(ddof=1) / np.sqrt(len(sample))
     return Interval(float(sample.mean() - half), float(sample.mean() + half))
 
 

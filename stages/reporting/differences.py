@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.reporting.results import Model, lead
-from stages.reporting.tables import Row, column
+from stages.reporting.tables import Row, column, grid, write_csv
 
 SCORES = ("ers", "ars_reconstructed")
 CELL = ["dataset", "metric", "first", "second", "difference", "low", "high", "over"]
@@ -49,18 +49,23 @@ def text(difference: float, low: float, high: float) -> str:
     return f"{mark}{difference:.1f} [{low:.1f}, {high:.1f}]{mark}"
 
 
+def of_rows(
+    dataset: str, rows: Sequence[Row], models: Mapping[str, Sequence[Model]]
+) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """The heading of each score that two of the rows have, its pairs and their matrix."""
+    pairs = {metric: cells(dataset, rows, models, metric) for metric in SCORES}
+    return [(column(metric).heading, found, matrix(rows, found)) for metric, found in pairs.items() if len(found)]
+
+
 def write(
     panels: Mapping[str, Sequence[Row]], models: Mapping[str, Mapping[str, Sequence[Model]]], folder: Path
 ) -> None:
     """Write differences.csv, one pair per line, and .md, one table per dataset and score; ``panels`` by dataset."""
     lines, parts = [], []
     for dataset, rows in panels.items():
-        for metric in SCORES:
-            if len(found := cells(dataset, rows, models.get(dataset, {}), metric)):
-                lines.append(found)
-                table = matrix(rows, found).reset_index().to_markdown(index=False, disable_numparse=True)
-                parts.append(f"### Differences of {column(metric).heading}: {dataset}\n\n{table}\n")
-    pairs = pd.concat(lines) if lines else pd.DataFrame(columns=CELL)
-    pairs.to_csv(folder / "differences.csv", index=False, float_format="%.10g", lineterminator="\n")
+        for heading, found, table in of_rows(dataset, rows, models.get(dataset, {})):
+            lines.append(found)
+            parts.append(f"### Differences of {heading}: {dataset}\n\n{grid(table.reset_index())}\n")
+    write_csv(pd.concat(lines) if lines else pd.DataFrame(columns=CELL), folder / "differences.csv")
     nothing = "### Differences between defenses: no two models of the first table have ERS"
     (folder / "differences.md").write_text("\n".join([*parts, HOW_TO_READ] if parts else [nothing]) + "\n")

@@ -1,28 +1,27 @@
 """What speaks against a model's values: a collapse, attacks that look broken, and attacks that were too weak."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import NamedTuple
 
 from stages.core.evaluation_checks import unattacked
 from stages.core.metrics import collapse
-from stages.reporting.results import Model
-
-
-def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str, str, Model]]:
-    """Dataset, defense and model, of all models."""
-    for dataset, by_defense in models.items():
-        for defense, found in by_defense.items():
-            yield from ((dataset, defense, model) for model in found)
+from stages.reporting.results import Model, every
 
 
 class Doubt(NamedTuple):
-    """Something that speaks against one model's values: a collapse, or a sign that its attacks were too weak."""
+    """Something that speaks against one model's values, or against those of one ``attack``."""
 
     dataset: str
     defense: str
     seed: int
     reason: str
+    attack: str = ""
+
+    @property
+    def words(self) -> str:
+        """The words of the job that they are of."""
+        return " ".join(filter(None, (self.dataset, self.defense, str(self.seed), self.attack)))
 
 
 def collapses(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
@@ -41,20 +40,10 @@ def weak_attacks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]
     ]
 
 
-class FailedCheck(NamedTuple):
-    """An attack that looks broken, and why."""
-
-    dataset: str
-    defense: str
-    seed: int
-    attack: str
-    reason: str
-
-
-def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[FailedCheck]:
+def failed_checks(models: Mapping[str, Mapping[str, list[Model]]]) -> list[Doubt]:
     """All attacks that may not have attacked, of the models by dataset and defense."""
     return [
-        FailedCheck(dataset, defense, model.seed, attack, why)
+        Doubt(dataset, defense, model.seed, why, attack)
         for dataset, defense, model in every(models)
         for attack, checks in model.checks.items()
         for why in unattacked(checks)

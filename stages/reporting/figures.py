@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from stages.core.scores import SUB_SCORES, normalized
+from stages.core.scores import EXACT, SUB_SCORES, normalized
 from stages.core.stats import Estimate, estimate
-from stages.reporting.plotting import INK, drawn, grid, legend, line, marks
+from stages.reporting.plotting import COLORS, INK, Labels, drawn, grid, legend, line, marks, not_run
 from stages.reporting.results import Model, estimated
-from stages.reporting.scoring import EXACT
 from stages.reporting.tables import Row, column
 
 CURVES = {
@@ -22,7 +20,6 @@ CURVES = {
     "recall_at_1": "R@1 (%)",
 }
 ByDefense = Mapping[str, list[Model]]
-Labels = Mapping[str, str]
 
 
 def _bar(cell: Estimate) -> list[list[float]]:
@@ -31,39 +28,29 @@ def _bar(cell: Estimate) -> list[list[float]]:
     return [[max(0.0, cell.mean - low)], [max(0.0, high - cell.mean)]]
 
 
-def _nothing(figure: Figure, what: str) -> None:
-    figure.text(0.5, 0.5, f"not run: {what}", ha="center", va="center", color=INK)
-
-
-def _place(defense: str, labels: Labels) -> int:
-    """Which color and marker a defense has."""
-    return list(labels).index(defense)
-
-
 def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: list[str]) -> bool:
     """ERS against R@1: ours with both intervals, published points hollow, one panel per dataset."""
     with drawn(path, max(5.2, 3.3 * len(panels)), 4.2) as figure:
         if not panels:
-            _nothing(figure, "no table")
-            return False
+            return not_run(figure, "no table")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axis, (dataset, rows) in zip(axes, panels.items(), strict=True):
             for row in rows:
-                position = _place(row.defense, labels)
+                style = marks(row.defense, labels)
                 x, y = row.cells.get("recall_at_1"), row.cells.get("ers")
                 if x and y:
                     bars = {"xerr": _bar(x), "yerr": _bar(y), "capsize": 2, "elinewidth": 0.9}
-                    axis.errorbar([x.mean], [y.mean], **bars, **marks(position), linestyle="", markersize=7)
+                    axis.errorbar([x.mean], [y.mean], **bars, **style, linestyle="", markersize=7)
                 at, height = row.published.get("recall_at_1"), row.published.get("ers")
                 if at is not None and height is not None:
-                    hollow = {"facecolors": "none", "edgecolors": marks(position)["color"]}
-                    axis.scatter([at], [height], marker=marks(position)["marker"], s=46, linewidths=1.4, **hollow)
+                    hollow = {"facecolors": "none", "edgecolors": style["color"], "marker": style["marker"]}
+                    axis.scatter([at], [height], s=46, linewidths=1.4, **hollow)
             axis.set_title(dataset if dataset in ran else f"{dataset}: published, not run")
             axis.set_xlabel("R@1 on clean images (%)")
             grid(axis, "both")
         axes[0].set_ylabel("ERS (%), higher is more robust")
         for row in next(iter(panels.values()), []):
-            axes[0].plot([], [], linestyle="", label=row.label, **marks(_place(row.defense, labels)))
+            axes[0].plot([], [], linestyle="", label=row.label, **marks(row.defense, labels))
         axes[0].scatter([], [], facecolors="none", edgecolors=INK, label="published (hollow)")
         legend(figure, axes[0])
     return any(row.cells.get("ers") for rows in panels.values() for row in rows)
@@ -71,25 +58,21 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
 
 def comparison(path: Path, rows: list[Row], columns: list[str], labels: Labels) -> bool:
     """A table's values beside the published ones: one panel per column, one line per row with a published value."""
-    pairs = [row for row in rows if any(value is not None for value in row.published.values())]
+    pairs = [row for row in rows if row.is_published]
     shown = [name for name in columns if any(row.published.get(name) is not None for row in pairs)]
     with drawn(path, max(5.2, 2.3 * len(shown) + 1.2), 0.42 * len(pairs) + 1.6) as figure:
         if not any(row.cells.get(name) for row in pairs for name in shown):
-            _nothing(figure, "rows with published values")
-            return False
+            return not_run(figure, "rows with published values")
         axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axis, name in zip(axes, shown, strict=True):
             for place, row in enumerate(pairs):
-                color, cell, printed = (
-                    marks(_place(row.defense, labels))["color"],
-                    row.cells.get(name),
-                    row.published[name],
-                )
+                cell, printed = row.cells.get(name), row.published[name]
                 if cell:
+                    color = marks(row.defense, labels)["color"]
                     axis.errorbar([cell.mean], [place], xerr=_bar(cell), fmt="o", color=color, capsize=2)
                 if printed is not None:
                     axis.plot([printed], [place], "D", mfc="none", mec=INK, markersize=7)
-            axis.set_title(f"{column(name).heading} ({column(name).unit.partition(',')[0]})")
+            axis.set_title(column(name).axis)
             axis.set_yticks(range(len(pairs)), [row.label for row in pairs])
             axis.margins(x=0.2, y=0.25)
             grid(axis, "x")
@@ -111,8 +94,7 @@ def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
     rows = -(-max(1, len(shown)) // columns)
     with drawn(path, 2.9 * columns + 0.8, 2.7 * rows) as figure:
         if not shown:
-            _nothing(figure, "the nine attacks of ERS")
-            return False
+            return not_run(figure, "the nine attacks of ERS")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
         figure.set_layout_engine("constrained", h_pad=0.12)
         means = [pd.Series([bar.mean for bars in shown.values() if (bar := bars[i])]).mean() for i in range(10)]
@@ -121,7 +103,7 @@ def sub_scores(path: Path, models: ByDefense, labels: Labels) -> bool:
             for place, (name, bar) in enumerate(zip(SUB_SCORES, bars, strict=True)):
                 axis.plot([means[place]], [place], "|", color="#777777", markersize=11)
                 if bar:
-                    style = marks(_place(defense, labels))
+                    style = marks(defense, labels)
                     axis.barh(place, bar.mean, height=0.62, color=style["color"], alpha=0.85)
                     axis.errorbar([bar.mean], [place], xerr=_bar(bar), color=INK, elinewidth=0.9)
                 axis.set_yticks(range(10), [column(name).heading for name in SUB_SCORES])
@@ -147,13 +129,12 @@ def history(path: Path, models: ByDefense, labels: Labels) -> bool:
     known = {defense: tables for defense, tables in curves.items() if tables}
     with drawn(path, 3.0 * len(CURVES), 3.5) as figure:
         if not known:
-            _nothing(figure, "no model was trained")
-            return False
+            return not_run(figure, "no model was trained")
         axes = figure.subplots(1, len(CURVES))
         for axis, (name, label) in zip(axes, CURVES.items(), strict=True):
             for defense, tables in known.items():
                 by_epoch = pd.concat(tables).dropna(subset=[name]).groupby("epoch")[name]
-                mean, style = by_epoch.mean(), line(_place(defense, labels))
+                mean, style = by_epoch.mean(), line(defense, labels)
                 axis.plot(mean.index + 1, mean, label=labels[defense], linewidth=1.5, **style)
                 if len(tables) > 1:
                     axis.fill_between(mean.index + 1, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.15)
@@ -169,8 +150,7 @@ def variants(path: Path, models: ByDefense, labels: Labels) -> bool:
     metrics = [metric for metric in EXACT if any(estimated(found, EXACT[metric]) for found in models.values())]
     with drawn(path, 3.0 * max(2, len(metrics)), 3.6) as figure:
         if not metrics:
-            _nothing(figure, "add es_exact, ltm_exact and gtm_exact to run.attacks")
-            return False
+            return not_run(figure, "add es_exact, ltm_exact and gtm_exact to run.attacks")
         names = [defense for defense, found in models.items() if found]
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
@@ -178,15 +158,15 @@ def variants(path: Path, models: ByDefense, labels: Labels) -> bool:
                 pair = [estimated(models[defense], name) for name in (metric, EXACT[metric])]
                 for cell, offset, filled in zip(pair, (-0.14, 0.14), (False, True), strict=True):
                     if cell:
-                        style = {"color": marks(0)["color"] if filled else marks(1)["color"]}
-                        face = style["color"] if filled else "white"
-                        axis.errorbar([cell.mean], [place + offset], xerr=_bar(cell), fmt="o", mfc=face, **style)
-            axis.set_title(f"{column(metric).heading} ({column(metric).unit.partition(',')[0]})")
+                        color = COLORS[0] if filled else COLORS[1]
+                        style = {"color": color, "mfc": color if filled else "white"}
+                        axis.errorbar([cell.mean], [place + offset], xerr=_bar(cell), fmt="o", **style)
+            axis.set_title(column(metric).axis)
             axis.set_yticks(range(len(names)), [labels[name] for name in names])
             grid(axis, "x")
         axes[0].invert_yaxis()
-        axes[0].plot([], [], "o", mfc="white", color=marks(1)["color"], label="reference: as published")
-        axes[0].plot([], [], "o", color=marks(0)["color"], label="exact: as described")
+        axes[0].plot([], [], "o", mfc="white", color=COLORS[1], label="reference: as published")
+        axes[0].plot([], [], "o", color=COLORS[0], label="exact: as described")
         legend(figure, axes[0])
     return True
 
@@ -206,22 +186,21 @@ def sweep(path: Path, models: ByDefense, labels: Labels, block: Mapping[str, Any
     }
     with drawn(path, 3.6 * len(found), 3.8) as figure:
         if all(len(cells) < 2 for by_defense in found.values() for cells in by_defense.values()):
-            _nothing(figure, "add the attacks of this table to run.attacks")
-            return False
+            return not_run(figure, "add the attacks of this table to run.attacks")
         axes = figure.subplots(1, len(found), squeeze=False)[0]
         for axis, (metric, by_defense) in zip(axes, found.items(), strict=True):
             for defense, cells in by_defense.items():
                 if cells:
                     strengths, means = [at for at, _ in cells], [cell.mean for _, cell in cells]
                     arms = [[_bar(cell)[side][0] for _, cell in cells] for side in (0, 1)]
-                    style = line(_place(defense, labels)) | marks(_place(defense, labels)) | {"markersize": 4}
+                    style = line(defense, labels) | marks(defense, labels) | {"markersize": 4}
                     axis.errorbar(strengths, means, yerr=arms, label=labels[defense], capsize=2, **style)
             if block["sweep"] == "steps":
                 steps = sorted({at for cells in by_defense.values() for at, _ in cells})
                 axis.set_xscale("log", base=2)
                 axis.set_xticks(steps, [f"{value:g}" for value in steps])
             axis.set_xlabel("PGD steps" if block["sweep"] == "steps" else "eps (pixels in [0, 1])")
-            axis.set_title(f"{column(metric).heading} ({column(metric).unit.partition(',')[0]})")
+            axis.set_title(column(metric).axis)
             grid(axis)
         legend(figure, axes[0])
     return True

@@ -20,7 +20,7 @@ from stages.runtime.params import Params
 
 log = logging.getLogger(__name__)
 SCORE = ["dataset", "defense", "seed", "metric", "value"]
-HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # metrics.json, for `dvc metrics`
+HEADLINE = {"recall_at_1", "ers", "ars_reconstructed", "spread", "collapsed"}  # for `dvc metrics` and `dvc plots`
 
 Models = dict[str, dict[str, list[Model]]]  # by dataset and defense, one per seed
 
@@ -32,7 +32,7 @@ def write(params: Params) -> list[Path]:
         UserError: nothing of the run is there, or a file of it is damaged.
     """
     models = results.read_models(params)
-    count = sum(len(found) for by_defense in models.values() for found in by_defense.values())
+    count = len(list(results.every(models)))
     if not count:
         words = " ".join(str(params["run"][kind][0]) for kind in ("datasets", "defenses", "seeds"))
         raise UserError(
@@ -40,7 +40,8 @@ def write(params: Params) -> list[Path]:
             f"`python -m stages.evaluate {words}` first"
         )
     log.info("read %d models", count)
-    transferred, labels = transfers.read(params["run"]), labels_of(params)
+    run, labels = params["run"], labels_of(params)
+    transferred = {dataset: results.read_transfers(dataset, run["transfer"]) for dataset in run["datasets"]}
     failed, collapsed = doubts.failed_checks(models), doubts.collapses(models)
     doubtful = doubts.weak_attacks(models)
     reports = artifacts.REPORTS
@@ -51,25 +52,25 @@ def write(params: Params) -> list[Path]:
         artifacts.replacing(reports / "figures") as figure_folder,
     ):
         sections, comparison = write_tables(params, models, table_folder)
-        transfers.write(transferred, params["run"], labels, table_folder)
+        transfers.write(transferred, run, labels, table_folder)
         differences.write(panels(sections), models, table_folder)
         drawn = draw(params, models, sections, transferred, figure_folder)
-        scores = score_rows(models)
-        write_csv(pd.DataFrame(scores, columns=SCORE), scores_path)
-        write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
-        write_csv(wide(scores), headline_path)
-        checksums.dump_json(headline(scores), metrics_path)
+        scores = score_table(models)
+        chosen = scores[scores["metric"].isin(HEADLINE)]
+        tables.write_csv(scores, scores_path)
+        tables.write_csv(pd.DataFrame(comparison, columns=None if comparison else ["table"]), comparison_path)
+        tables.write_csv(wide(chosen), headline_path)
+        checksums.dump_json(nested(chosen), metrics_path)
         shown = page.drawings(figure_folder, drawn, params)
-        found = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful} | {
-            "absent": absent(params, models, transferred)
-        }
-        page_path.write_text(html(params, models, sections, figures=shown, labels=labels, **found))
-    for check in failed:
-        log.info("look at %s %s %s %s: %s", *check)
+        against = {"failed_checks": failed, "collapsed": collapsed, "doubts": doubtful}
+        missing = absent(params, models, transferred)
+        page_path.write_text(html(params, models, sections, figures=shown, labels=labels, absent=missing, **against))
+    for doubt in failed:
+        log.info("look at %s: %s", doubt.words, doubt.reason)
     for doubt in doubtful:
-        log.warning("warning: %s %s %s: %s", *doubt)
-    for model in collapsed:
-        log.warning("%s %s %s has collapsed: %s; its scores say nothing of robustness", *model)
+        log.warning("warning: %s: %s", doubt.words, doubt.reason)
+    for doubt in collapsed:
+        log.warning("%s has collapsed: %s; its scores say nothing of robustness", doubt.words, doubt.reason)
     return [*files, *sorted((reports / "tables").iterdir()), *sorted((reports / "figures").iterdir())]
 
 
@@ -93,21 +94,19 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
     """Write every table as csv, md and tex; what the page needs of each, and the rows of comparison.csv."""
     sections, comparison, printed = [], [], published.read()
     for name, block in params["tables"].items():
-        columns, intervals = block["columns"], block["intervals"]
         by_dataset = {
             dataset: table_rows(block, dataset, models.get(dataset, {}), printed)
             for dataset in datasets_of(block, params["run"]["datasets"], printed)
         }
-        cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
-        write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
+        cells = tables.tidy(by_dataset, block["columns"])
+        tables.write_csv(pd.DataFrame(cells), folder / f"{name}.csv")
         if "published" in block:
             extra = {"table": name, "tolerance_percent": block["tolerance"]}
             comparison += [extra | cell for cell in cells]
-        ran = [data for data in models if data in by_dataset]
-        headings = {data: f"{block['title']}: {data}{sample(models[data])}" for data in ran}
-        for suffix, write in (("md", tables.markdown), ("tex", tables.latex)):
-            shown = [write(headings[data], by_dataset[data], columns, intervals, block.get("note", "")) for data in ran]
-            nothing = f"{'%' if suffix == 'tex' else '###'} {block['title']}: no dataset of the run is in this table\n"
+        places = {dataset: f"{dataset}{sample(models[dataset])}" for dataset in models if dataset in by_dataset}
+        for suffix, sign, write in (("md", "###", tables.markdown), ("tex", "%", tables.latex)):
+            shown = [write(block, place, by_dataset[dataset]) for dataset, place in places.items()]
+            nothing = f"{sign} {block['title']}: no dataset of the run is in this table\n"
             (folder / f"{name}.{suffix}").write_text("\n".join(shown) or nothing)
         for dataset, rows in by_dataset.items():
             sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
@@ -116,30 +115,27 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
 
 def draw(
     params: Params, models: Models, sections: list[dict[str, Any]], transferred: transfers.Transfers, folder: Path
-) -> list[str]:
-    """Draw every figure into a folder; the names of those that show something."""
+) -> list[page.Drawing]:
+    """Draw every figure into a folder; those that show something."""
 
     def strength(block: str, data: str, key: str) -> float:
         found = parameters.attack(params, ATTACK_OF.get(block, block), data)
         return found["steps"] if key == "steps" else found.get("eps_scale", 1) * params["datasets"][data]["eps"]
 
-    labels = labels_of(params)
-    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels(sections), labels, params["run"]["datasets"])}
+    labels, run = labels_of(params), params["run"]
+    shown = {page.Drawing("tradeoff"): figures.tradeoff(folder / "tradeoff", panels(sections), labels, run["datasets"])}
     for data, found in models.items():
-        for kind, write in (
-            ("sub_scores", figures.sub_scores),
-            ("history", figures.history),
-            ("variants", figures.variants),
-        ):
-            shown[f"{kind}_{data}"] = write(folder / f"{kind}_{data}", found, labels)
-        if params["run"]["transfer"]:
-            shown[f"transfer_{data}"] = transfers.draw(folder / f"transfer_{data}", transferred[data], labels)
+        for write in (figures.sub_scores, figures.history, figures.variants):
+            drawing = page.Drawing(write.__name__, data)
+            shown[drawing] = write(folder / drawing.name, found, labels)
         for table, block in params["tables"].items():
             if "sweep" in block:
-                x = partial(strength, data=data, key=block["sweep"])
-                path = folder / f"sweep_{table}_{data}"
-                shown[path.name] = figures.sweep(path, found, labels, block, x)
-    return [name for name in artifacts.figure_names(params) if shown[name]]
+                drawing, x = page.Drawing("sweep", data, table), partial(strength, data=data, key=block["sweep"])
+                shown[drawing] = figures.sweep(folder / drawing.name, found, labels, block, x)
+        if run["transfer"]:
+            drawing = page.Drawing("transfer", data)
+            shown[drawing] = transfers.draw(folder / drawing.name, transferred[data], labels)
+    return [drawing for drawing, shows in shown.items() if shows]
 
 
 def panels(sections: list[dict[str, Any]]) -> dict[str, list[Row]]:
@@ -190,33 +186,24 @@ def sample(models: Mapping[str, list[Model]]) -> str:
     return f" (attacks on {first.attacked} of {first.queries} test images)"
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table with a fixed float format and line ending."""
-    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
-
-
-def score_rows(models: Models) -> list[dict[str, Any]]:
+def score_table(models: Models) -> pd.DataFrame:
     """scores.csv: one row per dataset, defense, seed and metric."""
-    return [
-        {"dataset": dataset, "defense": defense, "seed": model.seed, "metric": metric, "value": value}
-        for dataset, by_defense in models.items()
-        for defense, found in by_defense.items()
-        for model in found
+    rows = [
+        (dataset, defense, model.seed, metric, value)
+        for dataset, defense, model in results.every(models)
         for metric, value in sorted(model.values.items())
     ]
+    return pd.DataFrame(rows, columns=SCORE)
 
 
-def wide(scores: list[dict[str, Any]]) -> pd.DataFrame:
-    """headline.csv: the headline metrics with one row per model, for plots."""
-    chosen = pd.DataFrame([score for score in scores if score["metric"] in HEADLINE], columns=SCORE)
-    return chosen.pivot(index=["dataset", "defense", "seed"], columns="metric", values="value").reset_index()
+def wide(scores: pd.DataFrame) -> pd.DataFrame:
+    """headline.csv: some scores with one row per model, for plots."""
+    return scores.pivot(index=["dataset", "defense", "seed"], columns="metric", values="value").reset_index()
 
 
-def headline(scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """The headline metrics as nested mappings: dataset, defense, seed, metric."""
-    nested: dict[str, Any] = {}
-    for score in scores:
-        if score["metric"] in HEADLINE:
-            by_seed = nested.setdefault(score["dataset"], {}).setdefault(score["defense"], {})
-            by_seed.setdefault(str(score["seed"]), {})[score["metric"]] = score["value"]
-    return nested
+def nested(scores: pd.DataFrame) -> dict[str, Any]:
+    """metrics.json: some scores by dataset, defense, seed and metric."""
+    found: dict[str, Any] = {}
+    for dataset, defense, seed, metric, value in scores.itertuples(index=False):
+        found.setdefault(dataset, {}).setdefault(defense, {}).setdefault(str(seed), {})[metric] = value
+    return found

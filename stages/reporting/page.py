@@ -4,8 +4,9 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -55,12 +56,7 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
     """What the page needs of one table for one dataset."""
     columns = {column: tables.column(column) for column in block["columns"]}
     missing = sum(all(cell is None for cell in row.cells.values()) for row in rows)
-    groups: list[list[Any]] = []
-    for column in columns:
-        if groups and groups[-1][0] == tables.group(column):
-            groups[-1][1] += 1
-        else:
-            groups.append([tables.group(column), 1])
+    groups = [(group, len(list(found))) for group, found in groupby(columns, tables.group)]
     return {
         "name": name,
         "id": f"{name}-{dataset}",
@@ -72,7 +68,7 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
         "intervals": block["intervals"],
         "rows": rows,
         "best": {column: tables.best(rows, column) for column in columns},
-        "notes": tables.notes(block["columns"], block.get("note", "")),
+        "notes": tables.notes(block),
         "published": block["published"]["source"] if _is_published(rows) else None,
         "tolerance": block.get("tolerance"),
         "tally": tally(verdict for row in rows for verdict in row.verdicts.values()),
@@ -82,8 +78,7 @@ def section(name: str, dataset: str, block: Mapping[str, Any], rows: list[Row], 
 
 
 def _is_published(rows: list[Row]) -> bool:
-    printed = (value is not None for row in rows for value in row.published.values())
-    return any(printed) or any(COLLAPSED in row.verdicts.values() for row in rows)
+    return any(row.is_published or COLLAPSED in row.verdicts.values() for row in rows)
 
 
 def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> dict[str, Any] | None:
@@ -102,17 +97,10 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
         "marked": [row for row in section["rows"] if row.mark and row.cells.get("ers") is not None],
         "queries": models[first.defense][0].attacked,
         "seeds": len(models[first.defense]),
-        "differences": _differences(section, models),
+        "differences": [
+            (heading, matrix) for heading, _, matrix in differences.of_rows(section["dataset"], section["rows"], models)
+        ],
     }
-
-
-def _differences(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> list[tuple[str, Any]]:
-    """The heading of each score with its matrix of differences, where there are pairs."""
-    dataset, rows, found = section["dataset"], section["rows"], []
-    for score in differences.SCORES:
-        if len(pairs := differences.cells(dataset, rows, models, score)):
-            found.append((tables.column(score).heading, differences.matrix(rows, pairs)))
-    return found
 
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
@@ -187,28 +175,36 @@ def pictures(datasets: list[str]) -> list[dict[str, Any]]:
     return [content for content in contents if content["attacks"]]
 
 
-def drawings(folder: Path, drawn: list[str], loaded: params.Params) -> list[dict[str, Any]]:
-    """The figures that show something, as data addresses, with title and caption."""
+class Drawing(NamedTuple):
+    """A figure of the report: its ``kind`` in FIGURES, of which dataset and, where it is of one, which table."""
+
+    kind: str
+    dataset: str = ""
+    table: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its files, as ``stages.runtime.artifacts.figure_names`` has it."""
+        return "_".join(filter(None, (self.kind, self.table, self.dataset)))
+
+
+def drawings(folder: Path, drawn: list[Drawing], loaded: params.Params) -> list[dict[str, Any]]:
+    """Figures as data addresses, with title and caption."""
     shown = []
-    for name in drawn:
-        kind = next(kind for kind in FIGURES if name.startswith(kind))
-        rest = name.removeprefix(kind).lstrip("_")
-        table, dataset = "", rest
-        if kind == "sweep":
-            table = next(table for table in loaded["tables"] if rest.startswith(f"{table}_"))
-            dataset = rest.removeprefix(f"{table}_")
-        title, caption = FIGURES[kind]
-        drawing = (folder / f"{name}.svg").read_text()
-        width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', drawing)
+    for one in drawn:
+        title, caption = FIGURES[one.kind]
+        content = (folder / f"{one.name}.svg").read_text()
+        width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', content)
+        attacks = loaded["run"]["transfer"] if one.kind == "transfer" else []
         shown.append(
             {
-                "name": name,
-                "title": loaded["tables"][table]["title"] if table else title,
-                "dataset": dataset,
+                "name": one.name,
+                "title": loaded["tables"][one.table]["title"] if one.table else title,
+                "dataset": one.dataset,
                 "caption": caption,
-                "tables": [f"transfer_{attack}" for attack in loaded["run"]["transfer"]] if kind == "transfer" else [],
+                "tables": [f"transfer_{attack}" for attack in attacks],
                 "width": float(width[1]) * 96 / 72 if width else 640,
-                "address": f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}",
+                "address": f"data:image/svg+xml;base64,{base64.b64encode(content.encode()).decode()}",
             }
         )
     return shown

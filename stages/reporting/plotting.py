@@ -1,6 +1,6 @@
 """The style of the report's figures, and writing them with bytes that depend on the data alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "p", "*")
 LINES = ("-", "--", "-.", ":")
+Labels = Mapping[str, str]  # of all defenses, in the order that gives each its color and marker
 INK, FAINT = "#222222", "#b5b5b5"
 STYLE: Any = {
     "svg.hashsalt": "ca-tride",
@@ -31,14 +32,16 @@ STYLE: Any = {
 }
 
 
-def marks(position: int) -> dict[str, Any]:
-    """Color and marker of the defense at a position, the same in every figure."""
-    return {"color": COLORS[position % len(COLORS)], "marker": MARKERS[(position // 7 + position) % len(MARKERS)]}
+def marks(defense: str, labels: Labels) -> dict[str, Any]:
+    """Color and marker of a defense by its place among the labels, the same in every figure."""
+    place = list(labels).index(defense)
+    return {"color": COLORS[place % len(COLORS)], "marker": MARKERS[(place // 7 + place) % len(MARKERS)]}
 
 
-def line(position: int) -> dict[str, Any]:
-    """Color and line style of the defense at a position, the same in every figure."""
-    return {"color": COLORS[position % len(COLORS)], "linestyle": LINES[position % len(LINES)]}
+def line(defense: str, labels: Labels) -> dict[str, Any]:
+    """Color and line style of a defense by its place among the labels, the same in every figure."""
+    place = list(labels).index(defense)
+    return {"color": COLORS[place % len(COLORS)], "linestyle": LINES[place % len(LINES)]}
 
 
 @contextmanager
@@ -49,6 +52,12 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Figure]:
         yield figure
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None, "Creator": None})
         figure.savefig(path.with_name(path.name + ".png"), dpi=160, metadata={"Software": None})
+
+
+def not_run(figure: Figure, what: str) -> bool:
+    """Say in an empty figure that there is nothing to draw; False, which tells that the figure shows nothing."""
+    figure.text(0.5, 0.5, f"not run: {what}", ha="center", va="center", color=INK)
+    return False
 
 
 def legend(figure: Figure, axis: Axes) -> None:

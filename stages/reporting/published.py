@@ -11,17 +11,21 @@ from stages.runtime.params import PAPERS
 
 HEADER = ["source", "dataset", "backbone", "loss", "defense", "metric", "value", "unit", "where"]
 
-Rows = Sequence[Mapping[str, str]]  # by HEADER; plain, because thousands of cells look for their value among them
+Rows = Sequence[Mapping[str, str]]  # by HEADER
+Published = Mapping[tuple[str, str, str], Rows]  # by source, dataset and defense, as the sources call them
 
 
-def read() -> Rows:
+def read() -> Published:
     """All rows of all papers: source, dataset, backbone, loss, defense, metric, value, unit, where.
 
     Raises:
         UserError: a file is not such a table, or a value that could be compared is no number.
     """
-    papers = sorted(path.parent.name for path in PAPERS.glob("*/published.csv"))
-    return [row for paper in papers for row in _read(paper)]
+    found: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
+    for paper in sorted(path.parent.name for path in PAPERS.glob("*/published.csv")):
+        for row in _read(paper):
+            found.setdefault((row["source"], row["dataset"], row["defense"]), []).append(row)
+    return found
 
 
 def _read(paper: str) -> Rows:
@@ -54,36 +58,28 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def of_table(rows: Rows, block: Mapping[str, Any]) -> Rows:
-    """The rows that a table block can show: of its source and of the datasets that it names; none without a source."""
-    where = block.get("published")
-    if not where:
-        return []
-    return [row for row in rows if row["source"] == where["source"] and row["dataset"] in where["datasets"].values()]
+def of_row(published: Published, block: Mapping[str, Any], dataset: str, defense: str | None) -> Rows:
+    """What the source of a table block prints of one of its rows; none without a source.
+
+    ``defense`` is the row's name there, None where it has none.
+    """
+    where = block.get("published", {"source": "", "datasets": {}})
+    return published.get((where["source"], where["datasets"].get(dataset, ""), defense or ""), ())
 
 
-def of_row(rows: Rows, block: Mapping[str, Any], dataset: str, defense: str | None) -> Rows:
-    """The rows that one row of a table can show; arguments as in ``lookup``."""
-    wanted = (block["source"], block["datasets"].get(dataset), defense)
-    return [row for row in rows if (row["source"], row["dataset"], row["defense"]) == wanted]
+def has_collapsed(rows: Rows) -> bool:
+    """Whether the source reports a collapsed training instead of values."""
+    return any(row["metric"] == "outcome" and row["value"] == "collapse" for row in rows)
 
 
-def has_collapsed(rows: Rows, block: Mapping[str, Any], dataset: str, defense: str | None) -> bool:
-    """Whether the source reports a collapsed training instead of values; arguments as in ``lookup``."""
-    found = of_row(rows, block, dataset, defense)
-    return any(row["metric"] == "outcome" and row["value"] == "collapse" for row in found)
+def lookup(rows: Rows, metric: str, files: Sequence[str] = ("",)) -> float | None:
+    """The value of a metric among the printed rows of one row of a table, or None.
 
-
-def lookup(rows: Rows, block: Mapping[str, Any], dataset: str, defense: str | None, metric: str) -> float | None:
-    """The value that a table block's sources print for one cell, or None.
-
-    ``block`` is a table's ``published``: the source, the datasets' names there and, where one source prints a cell more
-    than once, the files in the order to look in; ``defense`` is the row's name there.
+    Where one source prints a cell more than once, ``files`` are those to look in, in this order.
     """
     name = COLUMNS[metric].published or COLUMNS[metric].heading if metric in COLUMNS else None
-    chosen = [row for row in of_row(rows, block, dataset, defense) if row["metric"] == name]
-    for file in block.get("where", [None]):
-        for row in chosen:
-            if file is None or f"/{file}:" in row["where"]:
+    for file in files:
+        for row in rows:
+            if row["metric"] == name and (not file or f"/{file}:" in row["where"]):
                 return float(row["value"])
     return None

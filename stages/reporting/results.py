@@ -1,6 +1,6 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from stages.runtime.errors import reason
 from stages.runtime.params import Params
 
 HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
+NOTHING: strong.Transferred = {}
 SHRUNK_BELOW = 0.1  # a mean pairwise distance under this is marked: ERS rewards shrinking
 
 
@@ -49,6 +50,13 @@ class Model(NamedTuple):
     doubts: Sequence[str] = ()
 
 
+def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str, str, Model]]:
+    """Dataset, defense and model, of all models by dataset and defense."""
+    for dataset, by_defense in models.items():
+        for defense, found in by_defense.items():
+            yield from ((dataset, defense, model) for model in found)
+
+
 def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[str, dict[str, list[Model]]]:
     """The models of the run by dataset and defense, one for each seed; what is not there is left out.
 
@@ -58,22 +66,19 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
         UserError: a file is damaged, or missing beside others of the same job.
     """
     run = run or params["run"]
-    blocks = {
-        dataset: {name: parameters.attack(params, name, dataset) for name in run["attacks"]}
-        for dataset in run["datasets"]
-    }
-    transfers = run.get("transfer", ())
-    return {
-        dataset: {
+    models: dict[str, dict[str, list[Model]]] = {}
+    for dataset in run["datasets"]:
+        blocks = {name: parameters.attack(params, name, dataset) for name in run["attacks"]}
+        transfers = read_transfers(dataset, run["transfer"])
+        models[dataset] = {
             defense: [
-                read_model(dataset, defense, seed, run["attacks"], blocks[dataset], transfers)
+                read_model(dataset, defense, seed, blocks, of_model(transfers, defense, seed))
                 for seed in run["seeds"]
                 if (artifacts.result_dir(dataset, defense, seed) / "benign.json").exists()
             ]
             for defense in run["defenses"]
         }
-        for dataset in run["datasets"]
-    }
+    return models
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -108,103 +113,79 @@ def read_history(path: Path) -> pd.DataFrame:
     return history
 
 
-def read_queries(
-    dataset: str,
-    defense: str,
-    seed: int,
-    attacks: Sequence[str],
-    blocks: strong.Blocks,
-    transfers: Sequence[str],
-) -> tuple[Queries, dict[str, dict[str, float]], dict[str, Source], list[str]]:
-    """Per-query values of one model, the self-checks of each attack that ran, where its values come from, and doubts.
+def read_results(path: Path, *keys: str) -> tuple[checksums.Report, pd.DataFrame]:
+    """The report of a job, which has at least ``keys``, and the per-query values beside it.
 
-    Of a suite they are the worst of its members, of the protocol's attack and of images of the ``transfers``.
+    Raises:
+        UserError: a file is damaged, or missing beside the other.
+    """
+    report, values = checksums.load(path, *keys), path.with_suffix(".parquet")
+    checksums.check_beside(report, path, values.name)
+    return report, read_table(values)
+
+
+def read_transfers(dataset: str, attacks: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Per-query values of attacks' transfers between all defenses; those not there are left out.
+
+    Raises:
+        UserError: a file is damaged, or missing beside the other.
+    """
+    paths = {attack: artifacts.transfer_files(dataset, attack)[0] for attack in attacks}
+    return {attack: read_results(path)[1] for attack, path in paths.items() if path.exists()}
+
+
+def of_model(transfers: Mapping[str, pd.DataFrame], defense: str, seed: int) -> strong.Transferred:
+    """What images that attacks made on other models did to one model, by attack."""
+    return {
+        attack: table[(table["defense"] == defense) & (table["seed"] == seed)] for attack, table in transfers.items()
+    }
+
+
+def read_model(
+    dataset: str, defense: str, seed: int, blocks: strong.Blocks, transferred: strong.Transferred = NOTHING
+) -> Model:
+    """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
+
+    Values of a suite are the worst of its members, of the protocol's attack and of images made on other models.
+    ``blocks`` are those of the attacks for the dataset, ``transferred`` what such images did to this model.
 
     Raises:
         UserError: a file is damaged, or missing beside others of the same job.
     """
-    folder = artifacts.result_dir(dataset, defense, seed)
-    path = folder / "benign.json"
-    checksums.check_beside(checksums.load(path), path, "benign.parquet")
-    benign = read_table(folder / "benign.parquet").drop(columns="image_id")
-    reports, runs, sources = {}, {}, {}
-    for attack in attacks:
-        if not (folder / f"{attack}.json").exists():
-            continue
+    folder, words = artifacts.result_dir(dataset, defense, seed), f"{dataset}-{defense}-{seed}"
+    history = artifacts.model_dir(dataset, defense, seed) / "history.csv"
+    curves = read_history(history) if history.exists() else pd.DataFrame(columns=list(HISTORY))
+    benign, queries = read_results(folder / "benign.json", "metrics")
+    sources = {"benign": source(folder / "benign.json", benign, f"evaluate/{words}")}
+    reports, runs, before, after = {}, {}, {}, {}
+    for attack in blocks:
         path = folder / f"{attack}.json"
-        report = checksums.load(path, "metrics", "checks")
-        checksums.check_beside(report, path, f"{attack}.parquet")
-        reports[attack], runs[attack] = report, read_table(folder / f"{attack}.parquet")
-        job = f"attack/{dataset}-{defense}-{seed}-{attack}"
-        sources[attack] = source(folder / f"{attack}.json", report, job)
-    transferred, before, after = read_transferred(dataset, defense, seed, transfers), {}, {}
+        if path.exists():
+            reports[attack], runs[attack] = read_results(path, "metrics", "checks")
+            sources[attack] = source(path, reports[attack], f"attack/{words}-{attack}")
     for attack, report in reports.items():
         table = strong.strongest(attack, blocks, runs, transferred)
         for metric in report["metrics"]:
             after[metric_name(metric, attack)] = table[f"{metric}_after"]
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
-    checks = {attack: report["checks"] for attack, report in reports.items()}
-    doubts = strong.doubts(defense, blocks, runs, transferred)
-    return Queries(benign, pd.DataFrame(before), pd.DataFrame(after)), checks, sources, doubts
-
-
-def read_transferred(dataset: str, defense: str, seed: int, attacks: Sequence[str]) -> strong.Transferred:
-    """What images that some attacks made on other models did to this one, by attack; those not there are left out.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    tables = {attack: read_transfer(dataset, attack) for attack in attacks}
-    return {
-        attack: table[(table["defense"] == defense) & (table["seed"] == seed)]
-        for attack, table in tables.items()
-        if table is not None
-    }
-
-
-def read_transfer(dataset: str, attack: str) -> pd.DataFrame | None:
-    """Per-query values of an attack's transfer between all defenses; None where it is not there.
-
-    Raises:
-        UserError: a file is damaged, or missing beside the other.
-    """
-    path, values = artifacts.transfer_files(dataset, attack)
-    if not path.exists():
-        return None
-    checksums.check_beside(checksums.load(path), path, values.name)
-    return read_table(values)
+    measured = Queries(queries.drop(columns="image_id"), pd.DataFrame(before), pd.DataFrame(after))
+    values, draws = scores(benign["metrics"], measured, dataset)
+    return Model(
+        values,
+        draws,
+        checks={attack: report["checks"] for attack, report in reports.items()},
+        history=curves,
+        queries=len(queries),
+        attacked=min(len(measured.after), len(queries)) if runs else len(queries),
+        seed=seed,
+        sources=sources,
+        doubts=strong.doubts(defense, blocks, runs, transferred),
+    )
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
     """Where the values of a job's report come from."""
     return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
-
-
-def read_model(
-    dataset: str,
-    defense: str,
-    seed: int,
-    attacks: Sequence[str],
-    blocks: strong.Blocks | None = None,
-    transfers: Sequence[str] = (),
-) -> Model:
-    """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
-
-    ``blocks`` are those of the attacks for the dataset, without which no two are combined or compared; ``transfers``
-    names those whose images were tried on other models.
-
-    Raises:
-        UserError: a file is damaged, or missing beside others of the same job.
-    """
-    history = artifacts.model_dir(dataset, defense, seed) / "history.csv"
-    curves = read_history(history) if history.exists() else pd.DataFrame(columns=list(HISTORY))
-    path = artifacts.result_dir(dataset, defense, seed) / "benign.json"
-    report = checksums.load(path, "metrics")
-    queries, checks, sources, doubts = read_queries(dataset, defense, seed, attacks, blocks or {}, transfers)
-    sources = {"benign": source(path, report, f"evaluate/{dataset}-{defense}-{seed}")} | sources
-    values, draws = scores(report["metrics"], queries, dataset)
-    attacked = min(len(queries.after), len(queries.benign)) if checks else len(queries.benign)
-    return Model(values, draws, checks, curves, len(queries.benign), attacked, seed, sources, doubts)
 
 
 def mark(models: list[Model]) -> str:

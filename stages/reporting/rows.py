@@ -3,36 +3,38 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stages.reporting.published import Rows, has_collapsed, lookup, of_row, of_table
+from stages.reporting.published import Published, has_collapsed, lookup, of_row
 from stages.reporting.results import Model, estimated, mark
 from stages.reporting.tables import Row, column
 from stages.reporting.verdicts import COLLAPSED, verdict
 
 
-def datasets_of(block: Mapping[str, Any], run: list[str], published: Rows) -> list[str]:
+def datasets_of(block: Mapping[str, Any], run: list[str], published: Published) -> list[str]:
     """Datasets of a table: those of the run, then those with published values that did not run.
 
     A table that names its ``datasets`` has no others.
     """
-    printed = {row["dataset"] for row in of_table(published, block)}
-    there = block.get("published", {}).get("datasets", {})
-    shown = [*run, *(dataset for dataset, name in there.items() if dataset not in run and name in printed)]
+    where = block.get("published", {"source": "", "datasets": {}})
+    printed = {dataset for source, dataset, _ in published if source == where["source"]}
+    further = [dataset for dataset, name in where["datasets"].items() if dataset not in run and name in printed]
+    shown = [*run, *further]
     return [dataset for dataset in shown if dataset in block.get("datasets", shown)]
 
 
-def table_rows(block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: Rows) -> list[Row]:
+def table_rows(
+    block: Mapping[str, Any], dataset: str, models: Mapping[str, list[Model]], published: Published
+) -> list[Row]:
     """The rows of one table block for one dataset."""
-    where, published = block.get("published"), of_table(published, block)
+    files = block.get("published", {}).get("where", ("",))
     rows = []
     for defense, row in block["rows"].items():
         found = models.get(defense, [])
         cells, printed, verdicts = {}, {}, {}
-        there = of_row(published, where, dataset, row.get("published")) if where else []
+        there = of_row(published, block, dataset, row.get("published"))
         for name in block["columns"]:
-            cells[name] = estimated(found, name)
-            printed[name] = lookup(there, where, dataset, row.get("published"), name) if where else None
+            cells[name], printed[name] = estimated(found, name), lookup(there, name, files)
             verdicts[name] = verdict(printed[name], cells[name], slack(block, found, name))
-            if where and printed[name] is None and has_collapsed(there, where, dataset, row.get("published")):
+            if printed[name] is None and has_collapsed(there):
                 verdicts[name] = COLLAPSED
         rows.append(Row(row["label"], mark(found) if found else "", cells, printed, verdicts, defense))
     return rows

@@ -7,17 +7,12 @@ import numpy as np
 import pandas as pd
 
 from stages.core.metrics import collapse
-from stages.core.scores import ATTACK_OF, FURTHER, STANDARD_ATTACKS, SUB_SCORES, Value, ars_reconstructed, ers
+from stages.core.scores import EXACT, FURTHER, MADE_OF, STANDARD_ATTACKS, STRONG, Value, ars_reconstructed, ers
 from stages.core.seeding import seed_of
 from stages.core.stats import resampled_means
 
 LEAST_ERS = 1e-9  # in percent, so that the share of an ERS of 0 that survives is a number
 RANKED = ("ca_plus", "ca_minus", "qa_plus", "qa_minus")
-# The sub-scores whose exact variant differs from the reference variant, and where it comes from.
-EXACT = {"es_d": "es_d:es_exact", "es_r": "es_r:es_exact", "ltm": "ltm:ltm_exact", "gtm": "gtm:gtm_exact"}
-
-# The sub-scores under the strong suites.
-STRONG = {name: f"{name}:{attack}_strong" for name, attack in ATTACK_OF.items()}
 
 
 class Queries(NamedTuple):
@@ -74,12 +69,13 @@ def column_draws(frame: pd.DataFrame, seed: int) -> dict[str, Value]:
 
 def scored(after: dict[str, Value], before: dict[str, Value], spread: float, collapsed: bool) -> dict[str, Value]:
     """``after`` with the scores that can be computed from it; values are numbers, or arrays of resampled means."""
-    if not all(name in after for name in SUB_SCORES):
+    known = {score for score, parts in MADE_OF.items() if all(name in after for name in parts)}
+    if "ers" not in known:
         return after
     found = {"ers": ers(after)}
-    if all(name in after for name in EXACT.values()):
+    if "ers_exact" in known:
         found["ers_exact"] = ers(after | {plain: after[exact] for plain, exact in EXACT.items()})
-    if all(name in after for name in STRONG.values()):
+    if "ers_strong" in known:
         found["ers_strong"] = ers({plain: after[strong] for plain, strong in STRONG.items()})
         found["ers_surviving"] = 100 * found["ers_strong"] / np.maximum(found["ers"], LEAST_ERS)
     half_after, half_before = (

@@ -75,7 +75,7 @@ def strongest(name: str, blocks: Blocks, tables: Tables, transferred: Transferre
 
     The protocol's attack is the block that is called like the entry of ATTACKS.
     """
-    if "suite" not in blocks.get(name, {}):
+    if "suite" not in blocks[name]:
         return tables[name]
     plain = blocks[name]["attack"]
     same = plain in tables and goal(blocks[plain]) == goal(blocks[name])
@@ -92,7 +92,7 @@ def doubts(defense: str, blocks: Blocks, tables: Tables, transferred: Transferre
     """
     found: list[str] = []
     goals: dict[tuple[str, float], list[str]] = {}
-    for name, table in ((name, table) for name, table in tables.items() if name in blocks):
+    for name, table in tables.items():
         found += of_runs(name, blocks[name], columns_of(table)) if "suite" in blocks[name] else []
         goals.setdefault(goal(blocks[name]), []).append(name)
     for (attack, _), names in goals.items():

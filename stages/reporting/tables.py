@@ -1,7 +1,9 @@
 """Tables as data: the meaning of the columns, and tables of estimates as CSV, Markdown and LaTeX."""
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -24,6 +26,11 @@ class Column(NamedTuple):
     definition: str
     published: str = ""
     unit: str = "percent"
+
+    @property
+    def axis(self) -> str:
+        """The heading with the unit in brackets, without the unit's range."""
+        return f"{self.heading} ({self.unit.partition(',')[0]})"
 
 
 COLUMNS: dict[str, Column] = {
@@ -103,6 +110,11 @@ class Row(NamedTuple):
         """The label with its mark in brackets."""
         return f"{self.label} ({self.mark})" if self.mark else self.label
 
+    @property
+    def is_published(self) -> bool:
+        """Whether a paper has a value of any cell."""
+        return any(value is not None for value in self.published.values())
+
 
 def column(name: str) -> Column:
     """The column of ``metric`` or ``metric:attack block``; the latter's heading says which variant it is."""
@@ -124,9 +136,20 @@ def group(name: str) -> str:
     return "Scores" if metric in SCORES else "Clean images"
 
 
-def notes(columns: list[str], own: str = "") -> list[str]:
-    """Notes on these columns, each one once, after the table's ``own`` note."""
-    return list(dict.fromkeys([*([own] if own else []), *(NOTES[name] for name in columns if name in NOTES)]))
+def notes(block: Mapping[str, Any]) -> list[str]:
+    """The own note of a table block, then those on its columns, each one once."""
+    own = [block["note"]] if "note" in block else []
+    return list(dict.fromkeys([*own, *(NOTES[name] for name in block["columns"] if name in NOTES)]))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table with a fixed float format and line ending."""
+    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def grid(table: pd.DataFrame) -> str:
+    """A table of texts as a GitHub table."""
+    return table.to_markdown(index=False, disable_numparse=True)
 
 
 def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
@@ -139,34 +162,32 @@ def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
     return f"{cell.mean:.{decimals}f} [{cell.interval.low:.{decimals}f}, {cell.interval.high:.{decimals}f}]"
 
 
-def tidy(dataset: str, rows: list[Row], columns: list[str]) -> list[dict[str, object]]:
+def tidy(by_dataset: Mapping[str, list[Row]], columns: list[str]) -> list[dict[str, object]]:
     """One record per cell for pandas; values are None where there is none."""
-    records: list[dict[str, object]] = []
-    for row in rows:
-        for name in columns:
-            cell = row.cells[name]
-            low, high = cell.interval if cell and cell.interval else (None, None)
-            records.append(
-                {
-                    "dataset": dataset,
-                    "defense": row.defense,
-                    "row": row.label,
-                    "mark": row.mark,
-                    "metric": name,
-                    "value": cell.mean if cell else None,
-                    "low": low,
-                    "high": high,
-                    "interval_over": cell.over if cell else "",
-                    "bootstrap_low": cell.bootstrap.low if cell and cell.bootstrap else None,
-                    "bootstrap_high": cell.bootstrap.high if cell and cell.bootstrap else None,
-                    "published": row.published[name],
-                    "difference": cell.mean - printed
-                    if cell and (printed := row.published[name]) is not None
-                    else None,
-                    "verdict": row.verdicts[name],
-                }
-            )
-    return records
+    return [record(dataset, row, name) for dataset, rows in by_dataset.items() for row in rows for name in columns]
+
+
+def record(dataset: str, row: Row, name: str) -> dict[str, object]:
+    """Everything that is known of one cell."""
+    cell, printed = row.cells[name], row.published[name]
+    low, high = cell.interval if cell and cell.interval else (None, None)
+    bootstrap_low, bootstrap_high = cell.bootstrap if cell and cell.bootstrap else (None, None)
+    return {
+        "dataset": dataset,
+        "defense": row.defense,
+        "row": row.label,
+        "mark": row.mark,
+        "metric": name,
+        "value": cell.mean if cell else None,
+        "low": low,
+        "high": high,
+        "interval_over": cell.over if cell else "",
+        "bootstrap_low": bootstrap_low,
+        "bootstrap_high": bootstrap_high,
+        "published": printed,
+        "difference": cell.mean - printed if cell and printed is not None else None,
+        "verdict": row.verdicts[name],
+    }
 
 
 def compared(rows: list[Row], columns: list[str]) -> str:
@@ -176,13 +197,11 @@ def compared(rows: list[Row], columns: list[str]) -> str:
         for name in columns:
             cell, printed, decimals = row.cells[name], row.published[name], column(name).decimals
             if printed is not None:
-                apart = (
-                    f"{round(cell.mean - printed, decimals) + 0.0:+.{decimals}f}" if cell else ""
-                )  # no minus at zero
+                gap = round(cell.mean - printed, decimals) + 0.0 if cell else None  # no minus at zero
+                apart = "" if gap is None else f"{gap:+.{decimals}f}"
                 ours = [text(name, cell, interval=True), apart, row.verdicts[name]]
                 body.append([row.title, column(name).heading, f"{printed:.{decimals}f}", *ours])
-    table = pd.DataFrame(body, columns=["row", "metric", "published", "ours", "difference", "verdict"])
-    return table.to_markdown(index=False, disable_numparse=True)
+    return grid(pd.DataFrame(body, columns=["row", "metric", "published", "ours", "difference", "verdict"]))
 
 
 def best(rows: list[Row], name: str) -> set[str]:
@@ -196,12 +215,16 @@ def best(rows: list[Row], name: str) -> set[str]:
     return found if len(found) < max(3, len(values)) else set()
 
 
-def markdown(title: str, rows: list[Row], columns: list[str], intervals: Collection[str], note: str = "") -> str:
-    """A GitHub table under its title, ready for a README; ``intervals`` names the columns that show theirs."""
-    body = [[row.title] + [text(name, row.cells[name], interval=name in intervals) for name in columns] for row in rows]
+def markdown(block: Mapping[str, Any], place: str, rows: list[Row]) -> str:
+    """A table block as a GitHub table under its title, ready for a README; ``place`` is the dataset that it is of."""
+    columns = block["columns"]
+    body = [
+        [row.title, *(text(name, row.cells[name], interval=name in block["intervals"]) for name in columns)]
+        for row in rows
+    ]
     table = pd.DataFrame(body, columns=["", *(column(name).heading for name in columns)])
-    below = "\n".join(f"- {note}" for note in notes(columns, note))
-    return f"### {title}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n\n{below}\n"
+    below = "\n".join(f"- {note}" for note in notes(block))
+    return f"### {block['title']}: {place}\n\n{grid(table)}\n\n{below}\n"
 
 
 _ESCAPES = str.maketrans(
@@ -211,13 +234,17 @@ _ESCAPES = str.maketrans(
 _ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
 
 
-def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection[str], note: str = "") -> str:
-    """A LaTeX table as wide as the page, for a document that loads booktabs and graphicx.
+def latex(block: Mapping[str, Any], place: str, rows: list[Row]) -> str:
+    """The same as a LaTeX table as wide as the page, for a document that loads booktabs and graphicx.
 
     The best value of a column is bold, by its direction, which an arrow shows; letters lead from columns to the notes.
     """
-    winners, below = {name: best(rows, name) for name in columns}, notes(columns)
-    letters = {note: rf"\textsuperscript{{{chr(ord('a') + place)}}}" for place, note in enumerate(below)}
+    columns, winners = block["columns"], {name: best(rows, name) for name in block["columns"]}
+    of_columns = (note for note in notes(block) if note != block.get("note"))
+    letters = {
+        note: rf"\textsuperscript{{{letter}}}" for note, letter in zip(of_columns, ascii_lowercase, strict=False)
+    }
+    title = f"{block['title']}: {place}"
     lines = [
         r"% needs \usepackage{booktabs, graphicx}",
         r"\begin{table*}",
@@ -238,10 +265,11 @@ def latex(title: str, rows: list[Row], columns: list[str], intervals: Collection
         for name in columns:
             value = text(name, row.cells[name], interval=False)
             value = rf"\textbf{{{value}}}" if row.label in winners[name] else value
-            _, bracket, rest = text(name, row.cells[name], interval=name in intervals).partition(" [")
+            _, bracket, rest = text(name, row.cells[name], interval=name in block["intervals"]).partition(" [")
             cells.append(value + (rf" {{\footnotesize [{rest}}}" if bracket else ""))
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
-    under = [*([note] if note else []), *below]
-    lines += [rf"\par\raggedright\scriptsize {letters.get(one, '')} {one.translate(_ESCAPES)}" for one in under]
+    lines += [
+        rf"\par\raggedright\scriptsize {letters.get(note, '')} {note.translate(_ESCAPES)}" for note in notes(block)
+    ]
     return "\n".join([*lines, r"\end{table*}", ""])

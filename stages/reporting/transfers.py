@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from stages.core.scores import SHARES
-from stages.reporting.plotting import INK, drawn
-from stages.reporting.results import read_transfer
-from stages.reporting.tables import column
+from stages.reporting.plotting import INK, drawn, not_run
+from stages.reporting.tables import column, grid, write_csv
 
 Transfers = dict[str, dict[str, pd.DataFrame]]  # per-query values by dataset and attack
 HOW_TO_READ = (
@@ -19,19 +18,6 @@ HOW_TO_READ = (
     "higher is more robust. The diagonal is the attack itself. A value below the diagonal of its column says that "
     "images from elsewhere hurt this defense more than its own attack, which is then too weak, or gradients are masked."
 )
-
-
-def read(run: Mapping[str, Any]) -> Transfers:
-    """The transfers of the run; what is not there is left out.
-
-    Raises:
-        UserError: a file is damaged, or missing beside others of the same job.
-    """
-    tables = {data: {attack: read_transfer(data, attack) for attack in run["transfer"]} for data in run["datasets"]}
-    return {
-        dataset: {attack: table for attack, table in by_attack.items() if table is not None}
-        for dataset, by_attack in tables.items()
-    }
 
 
 def sub_scores_of(table: pd.DataFrame) -> list[str]:
@@ -70,9 +56,8 @@ def write(found: Transfers, run: Mapping[str, Any], labels: Mapping[str, str], f
                 part.insert(1, "metric", metric)
                 lines.append(part)
                 parts.append(markdown(f"Transfer of {title(metric, attack)}: {dataset}", table, metric, labels))
-        columns = None if lines else ["dataset", "metric", "source", "defense"]
-        rows = pd.concat(lines) if lines else pd.DataFrame(columns=columns)
-        rows.to_csv(folder / f"transfer_{attack}.csv", index=False, float_format="%.10g", lineterminator="\n")
+        nothing = pd.DataFrame(columns=["dataset", "metric", "source", "defense"])
+        write_csv(pd.concat(lines) if lines else nothing, folder / f"transfer_{attack}.csv")
         text = "\n".join([*parts, HOW_TO_READ]) if parts else f"### Transfer of {attack}: not run"
         (folder / f"transfer_{attack}.md").write_text(f"{text}\n")
 
@@ -90,7 +75,7 @@ def markdown(heading: str, table: pd.DataFrame, metric: str, labels: Mapping[str
     shown = pd.DataFrame(body, columns=["made on \\ measured on", *(labels[name] for name in found.columns)])
     seeds = table["seed"].nunique()
     sample = f"{table['row'].nunique()} queries, {seeds} seed{'s' if seeds > 1 else ''}."
-    return f"### {heading}\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{sample}\n"
+    return f"### {heading}\n\n{grid(shown)}\n\n{sample}\n"
 
 
 def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str, str]) -> bool:
@@ -102,24 +87,14 @@ def draw(path: Path, by_attack: Mapping[str, pd.DataFrame], labels: Mapping[str,
     side = 0.52 * count + 1.7
     with drawn(path, side * across + 0.7, side * down + 0.3) as figure:
         if not panels:
-            figure.text(0.5, 0.5, "not run: transfer", ha="center", va="center", color=INK)
-            return False
+            return not_run(figure, "transfer")
         axes = figure.subplots(down, across, squeeze=False).flatten()
         for axis, (metric, attack, table) in zip(axes, panels, strict=False):
             found = matrix(table, metric)
             mesh = axis.pcolormesh(found.to_numpy(), cmap="cividis", vmin=0, vmax=100, edgecolors="white", linewidth=1)
             for (row, place), value in np.ndenumerate(found.to_numpy()):
-                ink, weight = "white" if value < 55 else INK, "bold" if row == place else "normal"
-                axis.text(
-                    place + 0.5,
-                    row + 0.5,
-                    f"{value:.0f}",
-                    ha="center",
-                    va="center",
-                    color=ink,
-                    fontsize=8,
-                    weight=weight,
-                )
+                style = {"color": "white" if value < 55 else INK, "weight": "bold" if row == place else "normal"}
+                axis.text(place + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=8, **style)
             names = [labels[name] for name in found.index]
             middles = [place + 0.5 for place in range(len(names))]
             axis.set_xticks(middles, names, rotation=45, ha="right", rotation_mode="anchor")

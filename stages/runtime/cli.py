@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,13 +30,16 @@ _HELP = {
 }
 
 
-def main(stage: Stage, name: str, description: str, *words: str, argv: list[str] | None = None) -> None:
+def main(stage: Stage, argv: list[str] | None = None) -> None:
     """Run one stage from the command line: ``python -m stages.<name> <words>``.
 
+    Its name is the function's, its words are the arguments after the parameters, its help is what its module says.
     Words are checked against params.yaml before any path is built from them. A ``UserError`` ends in one line on
     stderr and exit status 1.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=description)
+    name, words = stage.__name__, list(signature(stage).parameters)[1:]
+    told = sys.modules[stage.__module__].__doc__
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=told)
     for word in words:
         parser.add_argument(word, help=_HELP[word], type=int if word == "seed" else str)
     given = vars(parser.parse_args(argv))

@@ -50,7 +50,7 @@ def test_the_same_values_as_the_pipeline(tiny, monkeypatch):
     for name in run["attacks"]:
         attack.attack(loaded, "digits", "ca_tride", 0, name)
     blocks = {name: params.attack(loaded, name, "digits") for name in run["attacks"]}
-    there = read_model("digits", "ca_tride", 0, blocks, blocks)
+    there = read_model("digits", "ca_tride", 0, blocks)
 
     test = load_split("digits", "test")
     alpha = params.attack(loaded, "es", "digits")["alpha_over_eps"] * block["eps"]

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -119,10 +120,7 @@ def check_ca_tride(words):
 
 
 def check_stage(stage, words):
-    asked = re.search(
-        rf'cli\.main\({stage}, "{stage}", __doc__ or ""(.*?)\)', (ROOT / f"stages/{stage}.py").read_text()
-    )
-    names = re.findall(r'"(\w+)"', asked[1])
+    names = list(signature(getattr(importlib.import_module(f"stages.{stage}"), stage)).parameters)[1:]
     assert len(words) == len(names), (stage, words)
     given = {name: int(word) if name == "seed" else word for name, word in zip(names, words, strict=True)}
     cli.check_words(given, params.load(ROOT / "params.yaml"))

@@ -26,7 +26,7 @@ from stages.runtime import artifacts, cli, resume, threads
 from stages.runtime.errors import UserError
 
 
-def stand_in(params, **words):
+def train(params, dataset, defense, seed):
     threads.limit(int(os.environ.get("THREADS", "1")))
     out = Path("models/digits/vanilla/0/model.safetensors")
     does = os.environ.get("DOES", "write")
@@ -45,7 +45,7 @@ def stand_in(params, **words):
 
 
 def main():
-    cli.main(stand_in, "train", "", "dataset", "defense", "seed")
+    cli.main(train)
 
 
 if __name__ == "__main__":

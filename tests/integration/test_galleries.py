@@ -117,7 +117,7 @@ def test_kept_images_of_either_set_are_measured_on_another_model(there, name):
 def test_the_report_has_all_scores_with_intervals(there):
     scores = pd.read_csv("reports/scores.csv").set_index("metric")["value"]
     assert {*SUB_SCORES, "ers", "ars_reconstructed", "recall_at_1"} <= set(scores.index)
-    model = read_model(*WORDS, {name: {"attack": name} for name in STANDARD_ATTACKS})
+    model = read_model(*WORDS, {name: params.attack(there, name, "persons") for name in STANDARD_ATTACKS})
     for metric in (*SUB_SCORES, "ers"):
         assert np.isfinite(model.draws[metric]).all(), metric
         low, high = estimated([model], metric).interval
@@ -166,7 +166,7 @@ def test_benchmark_gives_the_same_values(there):
         cameras=test.sets.cameras[test.sets.queries],
         gallery_cameras=test.sets.cameras[test.sets.gallery],
     )
-    model = read_model(*WORDS, {name: {"attack": name} for name in STANDARD_ATTACKS})
+    model = read_model(*WORDS, {name: params.attack(there, name, "persons") for name in STANDARD_ATTACKS})
     assert_same_values(found, model)
 
 

@@ -156,7 +156,7 @@ def test_words_reach_no_path_unless_they_are_names(place, words):
     (place / "params.yaml").write_text(json.dumps(SMALL))
     reached = []
 
-    def stage(loaded, dataset, defense, seed, attack):
+    def attack(loaded, dataset, defense, seed, attack):
         reached.append((dataset, defense, seed, attack))
         return []
 
@@ -164,16 +164,16 @@ def test_words_reach_no_path_unless_they_are_names(place, words):
     with WATCH.over(place), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         code = 0
         try:
-            cli.main(stage, "attack", "", "dataset", "defense", "seed", "attack", argv=words)
+            cli.main(attack, words)
         except SystemExit as end:
             code = end.code
     cli.log.handlers.clear()
     assert isinstance(code, int) or code.isprintable()
     assert "Traceback" not in said.getvalue()
-    for dataset, defense, seed, attack in reached:
+    for dataset, defense, seed, chosen in reached:
         assert dataset in SMALL["datasets"]
         assert defense in SMALL["defenses"]
-        assert attack in SMALL["attacks"]
+        assert chosen in SMALL["attacks"]
         assert 0 <= seed < 2**32
 
 

@@ -12,15 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages import STAGES
 from stages.runtime import artifacts, params
 from stages.runtime.errors import UserError, reason
 from workflow.commands import show
-
-if TYPE_CHECKING:
-    from stages.reporting.tables import Row
 
 JOB = ("stage", "words", "seconds", "processor_seconds", "memory_mib", "processor", "torch", "commit")
 
@@ -47,31 +44,26 @@ def run(name: str, folder: Path) -> str:
 
     block, columns = loaded["tables"][name], loaded["tables"][name]["columns"]
     folder.mkdir(parents=True, exist_ok=True)
-    cells = [cell for dataset, rows in by_dataset.items() for cell in tables.tidy(dataset, rows, columns)]
+    cells = tables.tidy(by_dataset, columns)
     made = jobs(list(by_dataset), list(block["rows"]))
+    compared = {dataset: rows for dataset, rows in by_dataset.items() if any(row.is_published for row in rows)}
     texts = []
     for dataset, rows in by_dataset.items():
-        title = f"{block['title']}: {dataset}"
-        texts.append(tables.markdown(title, rows, columns, block["intervals"], block.get("note", "")))
-        if is_published(rows):
+        texts.append(tables.markdown(block, dataset, rows))
+        if dataset in compared:
             texts.append(f"{tables.compared(rows, columns)}\n")
     files = [folder / f"{name}.md", folder / f"{name}.csv", folder / "jobs.csv", folder / "params.yaml"]
     with artifacts.writing(*files) as (md_path, csv_path, jobs_path, params_path):
         md_path.write_text("\n".join(texts))
-        outputs.write_csv(pd.DataFrame(cells), csv_path)
-        outputs.write_csv(pd.DataFrame(made, columns=JOB), jobs_path)
+        tables.write_csv(pd.DataFrame(cells), csv_path)
+        tables.write_csv(pd.DataFrame(made, columns=JOB), jobs_path)
         params_path.write_bytes(Path(params.FILE).read_bytes())
-    if drawn := {dataset: rows for dataset, rows in by_dataset.items() if is_published(rows)}:
+    if compared:
         with artifacts.replacing(folder / "figures") as figure_folder:
-            for dataset, rows in drawn.items():
+            for dataset, rows in compared.items():
                 figures.comparison(figure_folder / f"{name}_{dataset}", rows, columns, outputs.labels_of(loaded))
     hours = sum(job["seconds"] for job in made) / 3600
     return f"{folder}: {len(cells)} cells from {len(made)} jobs that took {hours:.1f} hours"
-
-
-def is_published(rows: list[Row]) -> bool:
-    """Whether a paper has a value of any cell."""
-    return any(value is not None for row in rows for value in row.published.values())
 
 
 def jobs(datasets: list[str], defenses: list[str]) -> list[dict[str, Any]]:

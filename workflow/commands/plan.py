@@ -16,16 +16,16 @@ import math
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
+from timeit import repeat
 from typing import Any
 
 from stages import STAGES
 from stages.runtime import params as parameters
-from stages.runtime.errors import UserError, choose
+from stages.runtime.errors import UserError
 from workflow import cost
 from workflow.commands import compute
 
@@ -95,18 +95,8 @@ class Network:
         def both() -> None:
             model(images).sum().backward()
 
-        self.forward, self.both = (self._time(run) / len(images) for run in (forward, both))
-
-    @staticmethod
-    def _time(run: Any) -> float:
-        """The best of three after one that warms up."""
-        run()
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - started)
-        return min(times)
+        # The best of three after one that warms up.
+        self.forward, self.both = (min(repeat(run, number=1, repeat=4)[1:]) / len(images) for run in (forward, both))
 
 
 def estimate(loaded: parameters.Params, network: Network, stage: str, words: tuple[str, ...]) -> float:
@@ -120,24 +110,18 @@ def rows(loaded: parameters.Params, todo: list[tuple[str, tuple[str, ...]]]) -> 
     networks: dict[tuple[str, str], Network] = {}
     found: dict[str, Any] = {}  # counters; seconds are floats
     for stage, words in todo:
-        network = None
+        row, seconds = found.setdefault(stage, Counter()), measured(stage, words)
+        row.update(jobs=1, measured=seconds is not None, **cost.passes(loaded, stage, words)._asdict())
+        row.update(seconds=seconds or 0.0, bytes=0, substitute=False)
         if words:
             data = loaded["datasets"][words[0]]
-            precision = data["training"]["precision"] if stage == "train" else data["precision"]
-            channels = cost.channels_of(words[0], data["reader"])
-            if (words[0], precision) not in networks:
-                networks[words[0], precision] = Network(data["training"], data["crop"], channels, precision)
-            network = networks[words[0], precision]
-        row, before = found.setdefault(stage, Counter()), measured(stage, words)
-        known = before if before is not None else estimate(loaded, network, stage, words) if network else 0.0
-        row.update(
-            jobs=1,
-            **cost.passes(loaded, stage, words)._asdict(),
-            seconds=known,
-            bytes=cost.size(loaded, network.weights, stage, words) if network else 0.0,
-        )
-        row.update(measured=before is not None)
-        row.update(substitute=bool(network and network.substitute and before is None))
+            key = words[0], data["training"]["precision"] if stage == "train" else data["precision"]
+            if key not in networks:
+                channels = cost.channels_of(words[0], data["reader"])
+                networks[key] = Network(data["training"], data["crop"], channels, key[1])
+            row.update(bytes=cost.size(loaded, networks[key].weights, stage, words))
+            if seconds is None:
+                row.update(seconds=estimate(loaded, networks[key], stage, words), substitute=networks[key].substitute)
     return [{"stage": stage} | dict(found[stage]) for stage in STAGES if stage in found]
 
 
@@ -174,6 +158,4 @@ def run(name: str | None = None) -> str:
         UserError: params.yaml is wrong, there is no such table or cell, or Snakemake refuses.
     """
     loaded = parameters.load()
-    if name and "/" not in name and name not in loaded["tables"]:
-        raise UserError(f"{parameters.FILE}: tables: no block named {name!r}; {choose(name, list(loaded['tables']))}")
     return text(rows(loaded, jobs(*compute.targets(loaded, name) if name else ())))

@@ -12,8 +12,17 @@ from pathlib import Path
 
 from stages.runtime import params as parameters
 
-KEPT = {"raw", "weights"}  # folders of data/ that no block names
-TRANSFER = Path("results") / "transfer"  # of <dataset>/<attack>, beside the datasets' folders
+PLACES = (  # from the outer to the inner ones: what lies in a folder that is left over is not listed beside it
+    "data/*/",
+    "models/*/",
+    "models/*/*/",
+    "results/*/",
+    "results/*/*/",
+    "results/transfer/*/*",
+    "results/*/*/*/*",
+)
+# What lies there and belongs to no block.
+NO_BLOCKS = {"datasets": {"raw", "weights", "transfer"}, "attacks": {"benign", "gallery"}}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,44 +32,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def leftovers(loaded: parameters.Params) -> list[Path]:
     """Files and folders of datasets, defenses and attacks that are no longer in params.yaml."""
-    found = [path for path in _folders(Path("data")) if path.name not in KEPT | set(loaded["datasets"])]
-    for root in (Path("models"), Path("results")):
-        for dataset in _folders(root):
-            if dataset == TRANSFER:
-                found += [path for path in sorted(dataset.glob("*/*")) if not _is_named(path, loaded)]
-            elif dataset.name not in loaded["datasets"]:
-                found.append(dataset)
-            else:
-                found += _of_dataset(dataset, loaded)
-    return found
+    found: list[Path] = []
+    for path in (path for place in PLACES for path in sorted(Path().glob(place))):
+        hidden = any(name.startswith(".") for name in path.parts)
+        if not hidden and not is_named(path, loaded) and not set(path.parents) & set(found):
+            found.append(path)
+    return sorted(found)
 
 
-def _of_dataset(folder: Path, loaded: parameters.Params) -> list[Path]:
-    """The same below a dataset's folder of models or results."""
-    found = []
-    for defense in _folders(folder):
-        if defense.name not in loaded["defenses"]:
-            found.append(defense)
-        elif folder.parent.name == "results":
-            found += [path for seed in _folders(defense) for path in _orphans(seed, loaded)]
-    return found
-
-
-def _is_named(path: Path, loaded: parameters.Params) -> bool:
-    """Whether blocks name the dataset and the attack of a file of a transfer."""
-    return path.parent.name in loaded["datasets"] and path.stem in loaded["attacks"]
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(child for child in path.glob("[!.]*") if child.is_dir())
-
-
-def _orphans(seed: Path, loaded: parameters.Params) -> list[Path]:
-    """Results of attacks that no block names."""
-    known = {"benign", "gallery", *loaded["attacks"]}
-    return [
-        path for path in sorted(seed.glob("[!.]*")) if path.name.split(".")[0].removesuffix("_examples") not in known
-    ]
+def is_named(path: Path, loaded: parameters.Params) -> bool:
+    """Whether blocks of params.yaml name all words of a path."""
+    attack = path.name.split(".")[0].removesuffix("_examples")
+    match path.parts:
+        case ("results", "transfer", dataset, _):
+            words = {"datasets": dataset, "attacks": attack}
+        case ("results", "transfer", dataset) | (_, dataset):
+            words = {"datasets": dataset}
+        case (_, dataset, defense):
+            words = {"datasets": dataset, "defenses": defense}
+        case (_, dataset, defense, _, _):
+            words = {"datasets": dataset, "defenses": defense, "attacks": attack}
+    return all(word in loaded[section] or word in NO_BLOCKS.get(section, ()) for section, word in words.items())
 
 
 def size(path: Path) -> int:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from stages.runtime import artifacts, checksums, cli, params, threads
-from stages.runtime.errors import UserError, choose
+from workflow.commands import table_block
 
 if TYPE_CHECKING:
     from stages.reporting.tables import Row
@@ -28,12 +28,8 @@ def run(name: str) -> str:
         return cell(loaded, name)
     from stages.reporting import tables
 
-    block = loaded["tables"].get(name, {})
     return "\n".join(
-        tables.markdown(
-            f"{block['title']}: {dataset}", rows, block["columns"], block["intervals"], block.get("note", "")
-        )
-        for dataset, rows in table(loaded, name).items()
+        tables.markdown(loaded["tables"][name], dataset, rows) for dataset, rows in table(loaded, name).items()
     )
 
 
@@ -43,13 +39,11 @@ def table(loaded: params.Params, name: str) -> dict[str, list[Row]]:
     Raises:
         UserError: there is no such table, or a result is damaged.
     """
-    if name not in loaded["tables"]:
-        raise UserError(f"{params.FILE}: tables: no block named {name!r}; {choose(name, list(loaded['tables']))}")
+    block, run = table_block(loaded, name), loaded["run"]
     threads.limit(1)
     from stages.reporting import published, results
     from stages.reporting.rows import table_rows
 
-    block, run = loaded["tables"][name], loaded["run"]
     datasets = block.get("datasets", run["datasets"])
     asked = {**run, "datasets": datasets, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
     printed = published.read()

@@ -25,7 +25,7 @@ from stages.runtime import params as parameters
 from stages.runtime.artifacts import writing
 from stages.runtime.checksums import sha256
 from stages.runtime.errors import UserError
-from workflow.commands import number_of_cores
+from workflow.commands import add_cores
 from workflow.commands.plan import refusal
 
 RECORD = Path("workflow") / "reference" / "digests.json"
@@ -48,9 +48,7 @@ SEEDS_DIFFER_BY = {"recall_at_1": 8.5, "ers": 5.0}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Whether to compare or to record."""
     parser.add_argument("--record", action="store_true", help="record the bytes of this platform instead of comparing")
-    parser.add_argument(
-        "--cores", type=number_of_cores, default="all", help="jobs' threads at once (default: all cores)"
-    )
+    add_cores(parser)
 
 
 def kind_of_processor() -> str:

@@ -1,6 +1,7 @@
 """Scores, intervals and verdicts against closed forms, loops and published numbers."""
 
 from collections import defaultdict
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_ers_of_a_perfect_and_of_a_broken_model():
 def published_rows():
     """Printed figures by (source, dataset, loss, defense, place) of every published table row."""
     rows = defaultdict(dict)
-    for row in published.read():
+    for row in chain(*published.read().values()):
         place = row["where"].split(" (")[0]
         rows[row["source"], row["dataset"], row["loss"], row["defense"], place][row["metric"]] = row["value"]
     return rows
@@ -152,15 +153,18 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_row_of_a_table_block_is_found(name):
     """A typo in a row's published name would read as "no published value"."""
-    block, rows = PUBLISHED[name], published.read()
+    block, printed = PUBLISHED[name], published.read()
+    files = block["published"].get("where", ("",))
     metrics = ("recall_at_1", "ers") if name.startswith("robrank") else ("recall_at_1", "ca_plus", "es_d", "ers")
     for row in block["rows"].values():
         if "published" not in row:
             continue
+        rows = [
+            published.of_row(printed, block, dataset, row["published"]) for dataset in block["published"]["datasets"]
+        ]
         held = [
-            published.has_collapsed(rows, block["published"], dataset, row["published"])
-            or published.lookup(rows, block["published"], dataset, row["published"], metric) is not None
-            for dataset in block["published"]["datasets"]
+            published.has_collapsed(there) or published.lookup(there, metric, files) is not None
+            for there in rows
             for metric in metrics
         ]
         assert any(held), row
@@ -168,18 +172,22 @@ def test_every_published_row_of_a_table_block_is_found(name):
 
 
 def test_published_lookup_gives_the_printed_value():
-    block = PARAMS["tables"]["main"]["published"]
-    rows = published.read()
-    assert published.lookup(rows, block, "cub", "ACT[R] eta=8", "ers") == 31.3
-    assert published.lookup(rows, block, "sop", "HM[S,g_LGA]&ICS eta=8", "recall_at_1") == 48.3
-    assert published.lookup(rows, block, "digits", "ACT[R] eta=8", "ers") is None
-    assert published.lookup(rows, block, "cub", None, "ers") is None
-    assert published.lookup(rows, block, "cub", "ACT[R] eta=8", "map_at_r") is None
+    block, printed = PARAMS["tables"]["main"], published.read()
+
+    def value(dataset, defense, metric):
+        there = published.of_row(printed, block, dataset, defense)
+        return published.lookup(there, metric, block["published"]["where"])
+
+    assert value("cub", "ACT[R] eta=8", "ers") == 31.3
+    assert value("sop", "HM[S,g_LGA]&ICS eta=8", "recall_at_1") == 48.3
+    assert value("digits", "ACT[R] eta=8", "ers") is None
+    assert value("cub", None, "ers") is None
+    assert value("cub", "ACT[R] eta=8", "map_at_r") is None
 
 
 def test_every_hm_paper_row_has_a_place_in_a_table():
     """Every dataset and defense of the HM paper's result tables is a row of some table block."""
-    rows = published.read()
+    rows = chain(*published.read().values())
     held = [row for row in rows if row["source"] == "HM paper" and row["metric"] in ("ERS", "outcome")]
     shown = {
         (dataset, row.get("published"))
@@ -191,7 +199,7 @@ def test_every_hm_paper_row_has_a_place_in_a_table():
 
 
 def test_published_csv_is_tidy():
-    rows = published.read()
+    rows = list(chain(*published.read().values()))
     assert len(rows) == 2177
     assert all(row["where"] and row["source"] and row["metric"] for row in rows)
 

@@ -35,7 +35,7 @@ def model(ers, seed=0, spread=1.0, noise=0.5, **values):
 def test_doubts_are_listed_on_the_page_with_the_model_that_they_are_of():
     found = model(20)._replace(doubts=("ltm: `x` beats the white box",))
     (doubt,) = doubts.weak_attacks({"digits": {"act": [found, model(20, 1)]}})
-    assert doubt == ("digits", "act", 0, "ltm: `x` beats the white box")
+    assert doubt == ("digits", "act", 0, "ltm: `x` beats the white box", "")
     nothing = {"failed_checks": [], "collapsed": [], "figures": [], "absent": [], "labels": LABELS}
     for listed, there in (([doubt], True), ([], False)):
         text = outputs.html(LOADED, {"digits": {}}, [], doubts=listed, **nothing)

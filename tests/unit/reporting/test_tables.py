@@ -25,11 +25,12 @@ def row(label, ers, tma, mark="", published=None):
 
 ROWS = [row("A_1", 30.04, 0.5), row("B&C", 30.0, 0.25, mark="shrunk", published=29.5), row("D", None, None)]
 COLUMNS = ["ers", "tma"]
+BLOCK = {"title": "Title", "columns": COLUMNS, "intervals": ["ers"]}
 
 
 def test_markdown_shows_intervals_where_asked_marks_and_missing_cells():
-    lines = tables.markdown("Title", ROWS, COLUMNS, ["ers"]).splitlines()
-    assert lines[0] == "### Title"
+    lines = tables.markdown(BLOCK, "digits", ROWS).splitlines()
+    assert lines[0] == "### Title: digits"
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert cells[0] == ["", "ERS", "TMA"]
     assert cells[2:] == [
@@ -46,10 +47,10 @@ def test_best_follows_the_direction_and_the_printed_decimals():
 
 
 def test_latex_is_escaped_and_bold_where_best():
-    text = tables.latex("Title: 5 % & more", ROWS, COLUMNS, [])
+    text = tables.latex(BLOCK | {"intervals": []}, "5 % & more", ROWS)
     assert r"\caption{Title: 5 \% \& more}" in text
     assert r" & ERS $\uparrow$ & TMA $\downarrow$ \\" in text
-    assert r"\textbf{30.0} {\footnotesize [29.0, 31.0]}" in tables.latex("Title", ROWS, COLUMNS, ["ers"])
+    assert r"\textbf{30.0} {\footnotesize [29.0, 31.0]}" in tables.latex(BLOCK, "digits", ROWS)
     assert r"A\_1 & \textbf{30.0} & 0.500 \\" in text
     assert r"B\&C (shrunk) & \textbf{30.0} & \textbf{0.250} \\" in text
     assert r"D & not run & not run \\" in text
@@ -58,7 +59,7 @@ def test_latex_is_escaped_and_bold_where_best():
 
 
 def test_tidy_has_one_line_per_cell():
-    table = pd.DataFrame(tables.tidy("digits", ROWS, COLUMNS))
+    table = pd.DataFrame(tables.tidy({"digits": ROWS}, COLUMNS))
     assert len(table) == 6
     first, second = table.iloc[0], table.iloc[2]
     assert (first["value"], first["low"], first["high"], first["interval_over"]) == (30.04, 29.04, 31.04, "queries")
@@ -70,13 +71,13 @@ def test_variants_are_named_in_their_heading_and_notes_come_once():
     assert tables.column("gtm:gtm_exact").heading == "GTM (exact)"
     assert tables.column("gtm:gtm_exact_fine").heading == "GTM (exact, fine)"
     assert tables.column("gtm").heading == "GTM"
-    notes = tables.notes(["es_d", "ltm", "gtm", "ars_reconstructed"])
+    notes = tables.notes({"columns": ["es_d", "ltm", "gtm", "ars_reconstructed"]})
     assert len(notes) == 2
     assert "reference" in notes[0]
     assert "formula" in notes[1]
-    assert tables.notes(["ltm"], "Of the table.") == ["Of the table.", notes[0]]
-    assert "- Of the table." in tables.markdown("Title", ROWS, COLUMNS, [], "Of the table.")
-    assert "\\scriptsize  Of the table." in tables.latex("Title", ROWS, COLUMNS, [], "Of the table.")
+    assert tables.notes({"columns": ["ltm"], "note": "Of the table."}) == ["Of the table.", notes[0]]
+    assert "- Of the table." in tables.markdown(BLOCK | {"note": "Of the table."}, "digits", ROWS)
+    assert "\\scriptsize  Of the table." in tables.latex(BLOCK | {"note": "Of the table."}, "digits", ROWS)
 
 
 def model(spread=1.0, collapsed=0.0, **checks):
@@ -111,7 +112,7 @@ def test_marks():
 )
 def test_attacks_that_look_broken_are_reported(checks, reason):
     (failed,) = doubts.failed_checks({"digits": {"act": [model(**checks)]}})
-    assert failed[:4] == ("digits", "act", 0, "es")
+    assert (*failed[:3], failed.attack) == ("digits", "act", 0, "es")
     assert reason in failed.reason
     assert doubts.failed_checks({"digits": {"act": [model()]}}) == []
 
