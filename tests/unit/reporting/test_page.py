@@ -210,5 +210,5 @@ def test_the_page_has_every_pair_with_what_excludes_zero_in_bold():
     nothing = {"failed_checks": [], "collapsed": [], "doubts": [], "figures": [], "absent": [], "labels": LABELS}
     text = outputs.html(LOADED, {"digits": models}, sections, **nothing)
     assert "Every defense against every other: digits" in text
-    assert text.count("<td><strong>4.0 [4.0, 4.0]</strong></td>") == 2
-    assert text.count("<td>0.0 [0.0, 0.0]</td>") == 1
+    assert text.count("<td><strong>4.0<br>[4.0, 4.0]</strong></td>") == 2
+    assert text.count("<td>0.0<br>[0.0, 0.0]</td>") == 1
