@@ -187,8 +187,10 @@ def _by_dataset(key: str, value: Any, datasets: list[str]) -> list[Any]:
     if "default" not in value:
         raise ParameterError(key, "key 'default' is missing; add it")
     for name in value:
-        if name not in ("default", *datasets) and get_close_matches(name, datasets, n=1, cutoff=0.75):
-            raise ParameterError(key, f"{name!r} is not there; {choose(name, datasets)}")
+        if name in ("default", *datasets):
+            continue
+        if not isinstance(name, str) or get_close_matches(name, datasets, n=1, cutoff=0.75):
+            raise ParameterError(key, f"{name!r} is not there; {choose(str(name), datasets)}")
     return list(value.values())
 
 

@@ -60,6 +60,14 @@ BAD = {
         lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"cars": 9.5}),
         "defenses.ca_tride.options.lam: key 'default' is missing",
     ),
+    "per-dataset option of no name": (
+        lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"default": 10, None: 9.5}),
+        "defenses.ca_tride.options.lam: None is not there; choose from cars, ",
+    ),
+    "per-dataset option of a number": (
+        lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"default": 10, 196: 9.5}),
+        "defenses.ca_tride.options.lam: 196 is not there; choose from cars, ",
+    ),
     "unknown family": (
         lambda p: p["attacks"]["es"].update(family="embed"),
         "attacks.es.family: es lives in 'embedding'; write that",
