@@ -60,9 +60,14 @@ def check_attacks(blocks: Any) -> None:
 
 
 def _refuse(complaints: Iterable[Any]) -> None:
-    from jsonschema.exceptions import best_match
+    from jsonschema.exceptions import best_match, relevance
 
-    error = best_match(complaints)
+    def telling(complaint: Any) -> tuple[Any, ...]:
+        order: Any = relevance(complaint)
+        depth, path, *rest = order
+        return depth, [(type(key).__name__, key) for key in path], *rest  # keys of several kinds have no order
+
+    error = best_match(complaints, key=telling)
     if error is None:
         return
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"

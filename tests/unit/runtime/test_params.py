@@ -64,6 +64,10 @@ BAD = {
         lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"default": 10, None: 9.5}),
         "defenses.ca_tride.options.lam: None is not there; choose from cars, ",
     ),
+    "values by datasets of several kinds": (
+        lambda p: p["attacks"]["ltm"].update(steps={"default": "x", 5: "y", None: "z"}),
+        "attacks.ltm.steps",
+    ),
     "per-dataset option of a number": (
         lambda p: p["defenses"]["ca_tride"]["options"].update(lam={"default": 10, 196: 9.5}),
         "defenses.ca_tride.options.lam: 196 is not there; choose from cars, ",
