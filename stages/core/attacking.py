@@ -178,15 +178,15 @@ def smooth_objective(attack: Attack) -> Callable[[AttackBatch], Values]:
     return attack.smooth or attack.objective
 
 
-SURROGATES: dict[str, Callable[[Attack], Callable[[AttackBatch], Values]]] = {
-    "none": own_objective,
-    "softplus": smooth_objective,
-}
-
-
 def shares(objective_before: ArrayLike, objective_after: ArrayLike, zero_gradients: ArrayLike) -> dict[str, float]:
     """Of the values (Q,) of each query: the share whose objective ended lower, ``improved``, and of those with mostly
     zero gradients whose objective did not, ``stuck``."""
     improved = np.asarray(objective_after) < np.asarray(objective_before)
     stuck = ~improved & (np.asarray(zero_gradients) > 0.5)
     return {"improved": float(improved.mean()), "stuck": float(stuck.mean())}
+
+
+SURROGATES: dict[str, Callable[[Attack], Callable[[AttackBatch], Values]]] = {
+    "none": own_objective,
+    "softplus": smooth_objective,
+}

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stages.core.scores import ATTACK_OF
-from stages.reporting import differences, doubts, figures, page, published, results, tables, transfers
+from stages.reporting import differences, doubts, figures, latex, page, published, results, tables, transfers
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
 from stages.reporting.tables import Row
@@ -104,7 +104,7 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
             extra = {"table": name, "tolerance_percent": block["tolerance"]}
             comparison += [extra | cell for cell in cells]
         places = {dataset: f"{dataset}{sample(models[dataset])}" for dataset in models if dataset in by_dataset}
-        for suffix, sign, write in (("md", "###", tables.markdown), ("tex", "%", tables.latex)):
+        for suffix, sign, write in (("md", "###", tables.markdown), ("tex", "%", latex.latex)):
             shown = [write(block, place, by_dataset[dataset]) for dataset, place in places.items()]
             nothing = f"{sign} {block['title']}: no dataset of the run is in this table\n"
             (folder / f"{name}.{suffix}").write_text("\n".join(shown) or nothing)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60  # lines
 CORE = (
     *("stages.core", "torch", "numpy", "sklearn", "scipy", "faiss"),
-    *("collections", "functools", "hashlib", "itertools", "math", "typing"),
+    *("abc", "collections", "functools", "hashlib", "itertools", "math", "typing"),
 )
 # What a room may import of the project, beside itself.
 ROOMS = {

@@ -4,6 +4,8 @@ Layer names, shapes and numbers are those of torchvision's ``resnet18`` and ``re
 torchvision itself need not be installed (its wheels must match torch's build exactly).
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
@@ -16,7 +18,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
     return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """What both kinds of residual block share: the shortcut, projected where the shape changes."""
 
     expansion: int
@@ -29,9 +31,9 @@ class Block(nn.Module):
             return None
         return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
+    @abstractmethod
     def residual(self, x: Tensor) -> Tensor:
         """The branch beside the shortcut."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, width * expansion, H / stride, W / stride), sides rounded up."""

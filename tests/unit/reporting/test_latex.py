@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from stages.core.stats import Estimate, Interval
-from stages.reporting import tables
+from stages.reporting import latex
 from stages.reporting.tables import Row
 from stages.runtime import params
 
@@ -28,7 +28,7 @@ def test_a_table_compiles(tmp_path, name):
         Row(label, mark, dict.fromkeys(block["columns"], found), {}, {})
         for label, mark, found in zip(LABELS, ("shrunk", "", ""), (cell, cell, None), strict=True)
     ]
-    text = tables.latex(block | {"title": "One"}, "50 % & [two_3]", rows)
+    text = latex.latex(block | {"title": "One"}, "50 % & [two_3]", rows)
     (tmp_path / "table.tex").write_text(text)
     (tmp_path / "document.tex").write_text(DOCUMENT)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.core.stats import Estimate, Interval
-from stages.reporting import doubts, published, results, scoring, tables
+from stages.reporting import doubts, latex, published, results, scoring, tables
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
 from stages.reporting.tables import Row
@@ -47,10 +47,10 @@ def test_best_follows_the_direction_and_the_printed_decimals():
 
 
 def test_latex_is_escaped_and_bold_where_best():
-    text = tables.latex(BLOCK | {"intervals": []}, "5 % & more", ROWS)
+    text = latex.latex(BLOCK | {"intervals": []}, "5 % & more", ROWS)
     assert r"\caption{Title: 5 \% \& more}" in text
     assert r" & ERS $\uparrow$ & TMA $\downarrow$ \\" in text
-    assert r"\textbf{30.0} {\footnotesize [29.0, 31.0]}" in tables.latex(BLOCK, "digits", ROWS)
+    assert r"\textbf{30.0} {\footnotesize [29.0, 31.0]}" in latex.latex(BLOCK, "digits", ROWS)
     assert r"A\_1 & \textbf{30.0} & 0.500 \\" in text
     assert r"B\&C (shrunk) & \textbf{30.0} & \textbf{0.250} \\" in text
     assert r"D & not run & not run \\" in text
@@ -77,7 +77,7 @@ def test_variants_are_named_in_their_heading_and_notes_come_once():
     assert "formula" in notes[1]
     assert tables.notes({"columns": ["ltm"], "note": "Of the table."}) == ["Of the table.", notes[0]]
     assert "- Of the table." in tables.markdown(BLOCK | {"note": "Of the table."}, "digits", ROWS)
-    assert "\\scriptsize  Of the table." in tables.latex(BLOCK | {"note": "Of the table."}, "digits", ROWS)
+    assert "\\scriptsize  Of the table." in latex.latex(BLOCK | {"note": "Of the table."}, "digits", ROWS)
 
 
 def model(spread=1.0, collapsed=0.0, **checks):
