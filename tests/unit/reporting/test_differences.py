@@ -73,6 +73,7 @@ def test_a_seed_without_the_score_is_left_out_of_the_pairs():
     gap = lead(first, second, "ers")
     assert gap.mean == pytest.approx((18.0 - 13.9 + 19.6 - 14.0) / 2)
     assert gap.over == "queries"
+    assert lead(second, first, "ers").mean == pytest.approx(-gap.mean)
     assert lead(first[:1], second[2:], "ers") is None
     models = {"hm_ics": first[:1], "act": second[2:]}
     assert differences.cells("digits", rows_of(models), models, "ers").empty
