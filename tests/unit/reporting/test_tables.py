@@ -67,6 +67,16 @@ def test_tidy_has_one_line_per_cell():
     assert table["value"].isna().sum() == 2
 
 
+def test_letters_lead_from_the_columns_of_a_latex_table_to_their_notes():
+    shown = [Row("A", "", dict.fromkeys(["es_d", "tma", "nmi"]), {}, {})]
+    block = {"title": "Title", "columns": ["es_d", "tma", "nmi"], "intervals": [], "note": "Of the table."}
+    text = latex.latex(block, "digits", shown)
+    marks = [rf"\textsuperscript{{{letter}}}" for letter in "ab"]
+    assert rf" & ES:D $\downarrow${marks[0]} & TMA $\downarrow$ & NMI $\uparrow${marks[1]} \\" in text
+    assert rf"\scriptsize {marks[0]} ES:D, LTM and GTM are" in text
+    assert rf"\scriptsize {marks[1]} NMI uses one start" in text
+
+
 def test_variants_are_named_in_their_heading_and_notes_come_once():
     assert tables.column("gtm:gtm_exact").heading == "GTM (exact)"
     assert tables.column("gtm:gtm_exact_fine").heading == "GTM (exact, fine)"
