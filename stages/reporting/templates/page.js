@@ -26,12 +26,17 @@
 
   // Definitions beside headings, for pointer and keyboard; Escape puts one away.
   const tip = document.getElementById("tip");
+  let explained;
   const hide = () => { tip.hidden = true; };
   const show = (event) => {
-    const owner = event.currentTarget;
-    tip.textContent = owner.dataset.tip;
+    explained = event.currentTarget;
+    tip.textContent = explained.dataset.tip;
     tip.hidden = false;
-    const at = owner.getBoundingClientRect();
+    place();
+  };
+  const place = () => {
+    if (tip.hidden) return;
+    const at = explained.getBoundingClientRect();
     const left = Math.min(at.left, document.documentElement.clientWidth - tip.offsetWidth - 8);
     const above = at.top - tip.offsetHeight - 6;
     tip.style.left = `${Math.max(8, left)}px`;
@@ -45,7 +50,8 @@
     owner.addEventListener("blur", hide);
   }
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  document.addEventListener("scroll", hide, true);
+  // A heading that takes the focus may scroll the page; its definition goes with it.
+  document.addEventListener("scroll", place, true);
 
   const intervals = document.getElementById("intervals");
   const toggle = () => document.body.classList.toggle("intervals", intervals.checked);

@@ -1,5 +1,7 @@
 """Figures and page: who leads, where figures come from, and bytes that depend on the data alone."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,8 @@ from stages.reporting.verdicts import tally
 from stages.runtime import artifacts, params
 
 LOADED = params.load()
+LABELS = {name: name for name in LOADED["defenses"]}
+NOTHING = {"failed_checks": [], "collapsed": [], "doubts": [], "figures": [], "absent": [], "labels": LABELS}
 HISTORY = pd.DataFrame(
     {
         "epoch": range(4),
@@ -36,9 +40,8 @@ def test_doubts_are_listed_on_the_page_with_the_model_that_they_are_of():
     found = model(20)._replace(doubts=("ltm: `x` beats the white box",))
     (doubt,) = doubts.weak_attacks({"digits": {"act": [found, model(20, 1)]}})
     assert doubt == ("digits", "act", 0, "ltm: `x` beats the white box", "")
-    nothing = {"failed_checks": [], "collapsed": [], "figures": [], "absent": [], "labels": LABELS}
     for listed, there in (([doubt], True), ([], False)):
-        text = outputs.html(LOADED, {"digits": {}}, [], doubts=listed, **nothing)
+        text = outputs.html(LOADED, {"digits": {}}, [], **NOTHING | {"doubts": listed})
         assert ("digits act seed 0: ltm: <code>x</code> beats the white box" in text) == there
 
 
@@ -48,8 +51,27 @@ def standing(models):
     return page.summary(page.section("main", "digits", block, rows, ""), models)
 
 
+def printed(models):
+    """The page of a study of digits."""
+    block = LOADED["tables"]["main"]
+    rows = table_rows(block, "digits", models, published.read())
+    return outputs.html(LOADED, {"digits": models}, [page.section("main", "digits", block, rows, "")], **NOTHING)
+
+
 def by_ers(found):
     return found["leaders"][0]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [(1, "leads with this training"), (2, "leads with these two trainings"), (3, "is the most robust")],
+)
+def test_only_three_trainings_call_a_defense_the_most_robust(seeds, words):
+    models = {"act": [model(30, seed) for seed in range(seeds)], "vanilla": [model(20, seed) for seed in range(seeds)]}
+    headline = re.search(
+        "<strong>(.+)</strong> <strong>30.0</strong> .+ ahead of (.+) by\n<strong>10.0<", printed(models)
+    )
+    assert headline.groups() == (f"ACT {words}:", "Vanilla")
 
 
 def test_the_leader_is_ahead_where_the_interval_of_the_difference_excludes_zero():
@@ -145,9 +167,6 @@ def drawn(folder):
     }
 
 
-LABELS = {name: name for name in LOADED["defenses"]}
-
-
 def test_figures_come_as_svg_and_png_with_the_same_bytes_each_time(tmp_path):
     assert all(drawn(tmp_path / "one").values())
     assert all(drawn(tmp_path / "two").values())
@@ -197,18 +216,12 @@ def test_two_leaders_without_a_common_seed_are_not_compared():
     found = standing(models)
     assert (by_ers(found)["gap"], by_ers(found)["sure"]) == (None, False)
     assert found["differences"] == []
-    nothing = {"failed_checks": [], "collapsed": [], "doubts": [], "figures": [], "absent": [], "labels": LABELS}
-    rows = table_rows(LOADED["tables"]["main"], "digits", models, published.read())
-    sections = [page.section("main", "digits", LOADED["tables"]["main"], rows, "")]
-    assert "and no seed has both" in outputs.html(LOADED, {"digits": models}, sections, **nothing)
+    assert "and no seed has both" in printed(models)
 
 
 def test_the_page_has_every_pair_with_what_excludes_zero_in_bold():
     models = {"act": [model(30)], "hm": [model(26)], "vanilla": [model(26.0)]}
-    rows = table_rows(LOADED["tables"]["main"], "digits", models, published.read())
-    sections = [page.section("main", "digits", LOADED["tables"]["main"], rows, "")]
-    nothing = {"failed_checks": [], "collapsed": [], "doubts": [], "figures": [], "absent": [], "labels": LABELS}
-    text = outputs.html(LOADED, {"digits": models}, sections, **nothing)
+    text = printed(models)
     assert "Every defense against every other: digits" in text
     assert text.count("<td><strong>4.0<br>[4.0, 4.0]</strong></td>") == 2
     assert text.count("<td>0.0<br>[0.0, 0.0]</td>") == 1
