@@ -90,18 +90,25 @@ def test_evidence_holds_published_values_and_the_jobs_of_its_table_alone(project
     record = {"stage": "train", "seconds": 3600.0, "commit": "abc", "packages": {"torch": "2.13.0"}}
     for words in (["fashion", "vanilla", "0"], ["fashion", "elsewhere", "0"], ["digits", "vanilla", "0"]):
         (records / f"{'-'.join(words)}.json").write_text(json.dumps(record | {"words": words}))
+    attacks = records.with_name("attack")
+    attacks.mkdir()
+    for attack in ("ltm", "ltm_strong"):  # the table's columns are of the protocol's attacks
+        written = record | {"stage": "attack", "words": ["fashion", "vanilla", "0", attack]}
+        (attacks / f"fashion-vanilla-0-{attack}.json").write_text(json.dumps(written))
     (records.parent / "crate").mkdir()  # Snakemake leaves its RO-Crate beside the records
     (records.parent / "crate" / "ro-crate-metadata.json").write_text("{}")
     done = project.run(sys.executable, "-m", "workflow", "evidence", "robrank_fashion", "out/fashion")
-    assert done.stdout == "out/fashion: 35 cells from 1 jobs that took 1.0 hours\n"
+    assert done.stdout == "out/fashion: 35 cells from 2 jobs that took 2.0 hours\n"
     out = project.folder / "out" / "fashion"
     assert sorted(path.name for path in out.iterdir()) == [
         "figures", "jobs.csv", "params.yaml", "robrank_fashion.csv", "robrank_fashion.md",
     ]  # fmt: skip
     assert (out / "params.yaml").read_bytes() == (project.folder / "params.yaml").read_bytes()
     jobs = (out / "jobs.csv").read_text().splitlines()
-    assert len(jobs) == 2
-    assert jobs[1].startswith("train,fashion vanilla 0,3600,")
+    assert [job.partition(",3600,")[0] for job in jobs[1:]] == [
+        "attack,fashion vanilla 0 ltm",
+        "train,fashion vanilla 0",
+    ]
     lines = (out / "robrank_fashion.md").read_text().splitlines()
     compared = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.count("|") == 7]
     assert compared.count(["row", "metric", "published", "ours", "difference", "verdict"]) == 1

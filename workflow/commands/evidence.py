@@ -18,6 +18,7 @@ from stages import STAGES
 from stages.runtime import artifacts, params
 from stages.runtime.errors import UserError, reason
 from workflow.commands import show
+from workflow.commands.compute import attacks_of
 
 JOB = ("stage", "words", "seconds", "processor_seconds", "memory_mib", "processor", "torch", "commit")
 
@@ -45,7 +46,7 @@ def run(name: str, folder: Path) -> str:
     block, columns = loaded["tables"][name], loaded["tables"][name]["columns"]
     folder.mkdir(parents=True, exist_ok=True)
     cells = tables.tidy(by_dataset, columns)
-    made = jobs(list(by_dataset), list(block["rows"]))
+    made = jobs(list(by_dataset), list(block["rows"]), attacks_of(columns, list(loaded["attacks"])))
     compared = {dataset: rows for dataset, rows in by_dataset.items() if any(row.is_published for row in rows)}
     texts = []
     for dataset, rows in by_dataset.items():
@@ -66,19 +67,21 @@ def run(name: str, folder: Path) -> str:
     return f"{folder}: {len(cells)} cells from {len(made)} jobs that took {hours:.1f} hours"
 
 
-def jobs(datasets: list[str], defenses: list[str]) -> list[dict[str, Any]]:
-    """The records of the jobs behind some models, in the order of their paths.
+def jobs(datasets: list[str], defenses: list[str], attacks: list[str]) -> list[dict[str, Any]]:
+    """The records of the jobs behind some models and of some attacks on them, in the order of their paths.
 
     Raises:
         UserError: a record cannot be read.
     """
     found = []
-    for path in sorted(path for stage in STAGES for path in (artifacts.LOGS / "provenance" / stage).glob("*.json")):
+    records = [(stage, artifacts.LOGS / "provenance" / stage) for stage in STAGES]
+    for stage, path in sorted((stage, path) for stage, folder in records for path in folder.glob("*.json")):
         try:
             record = json.loads(path.read_text())
             words, versions = record["words"], {"torch": record["packages"]["torch"]}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not the record of a job ({reason(error)}); move it away") from None
-        if words[:1] and words[0] in datasets and (len(words) == 1 or words[1] in defenses):
+        names = zip(words, (datasets, defenses, words[2:3], attacks if stage == "attack" else words[3:4]), strict=False)
+        if words and all(word in known for word, known in names):
             found.append({key: (record | versions).get(key) for key in JOB} | {"words": " ".join(words)})
     return found
