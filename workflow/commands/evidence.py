@@ -1,10 +1,10 @@
 """Write what a claim rests on to a folder: one table with its verdicts, its figure, its jobs and params.yaml.
 
-  ca-tride evidence robrank_fashion docs/evidence/fashion
+  ca-tride evidence robrank_fashion docs/evidence/published/fashion
 
 The folder then holds <table>.md and <table>.csv (every cell with interval, published value, difference and verdict),
-figures/ (published values beside ours), jobs.csv (time, processor and commit of every job behind the table) and
-params.yaml. Nothing is computed that `ca-tride compute` did not compute; what was not run says so.
+figures/ (published values beside ours), jobs.csv (time, processor and commit of every job behind the table but
+transfers) and params.yaml. Nothing is computed that `ca-tride compute` did not compute; what was not run says so.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def text(found: list[dict[str, Any]]) -> str:
     if not found:
         return "Nothing to be done: all results of the configured matrix are there."
     total = {key: sum(row[key] for row in found) for key in ("jobs", "forward", "both", "seconds", "bytes", "measured")}
-    lines = [f"{'stage':<10}{'jobs':>6}{'forward, M':>12}{'and back, M':>13}{'hours':>10}{'disk, GB':>11}"]
+    lines = [f"{'stage':<10}{'jobs':>6}{'forward, M':>12}{'fwd+bwd, M':>13}{'hours':>10}{'disk, GB':>11}"]
     units = {"forward": (MILLION, 12), "both": (MILLION, 13), "seconds": (HOURS, 10), "bytes": (GB, 11)}
     for row in [*found, {"stage": "total"} | total]:
         values = "".join(f"{_short(row[key] / unit):>{width}}" for key, (unit, width) in units.items())
