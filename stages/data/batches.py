@@ -57,7 +57,8 @@ def random_crop_there(pixels: Tensor, rows: Tensor, generator: torch.Generator, 
     along = torch.arange(crop, device=pixels.device)
     y, x = tops + along, lefts + torch.where(mirrored, along.flip(0), along)
     stored = pixels[rows.to(pixels.device)[:, None, None], y[:, :, None], x[:, None, :]]
-    return torch.div(stored, 255).permute(0, 3, 1, 2)
+    # CUDA multiplies by the reciprocal of a plain number, which rounds other than a division does.
+    return torch.div(stored, torch.full((), 255.0, device=stored.device)).permute(0, 3, 1, 2)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
