@@ -138,6 +138,8 @@ def test_collapse_rule():
     assert metrics.collapse(20.1, 10.0, 1.0) == ""
     assert metrics.collapse(90.0, 10.0, 0.00099) == "the mean distance between embeddings is 0.001"
     assert metrics.collapse(90.0, 10.0, 0.001) == ""
+    assert metrics.collapse(97.0, 49.5, 0.9) == ""  # two classes
+    assert metrics.collapse(74.0, 49.5, 0.9) == "R@1 is 74.0 % where chance is 49.5 %"
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
