@@ -171,7 +171,7 @@ def collapse(recall_at_1: float, chance: float, spread: float) -> str:
     """Why a model has no ranking left, or "": R@1 at most twice chance (both in percent), or a mean pairwise
     distance under 0.001 (method.md 5.3).
 
-    With two or three classes, where twice chance is near 100 %, the bound is halfway between chance and 100 %.
+    Where chance is above a third, as with two classes, the bound is halfway between chance and 100 %.
     """
     if recall_at_1 <= min(2 * chance, (chance + 100) / 2):
         return f"R@1 is {recall_at_1:.1f} % where chance is {chance:.1f} %"
