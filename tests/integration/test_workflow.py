@@ -41,6 +41,30 @@ def test_what_jobs_ask_for_limits_nothing_on_one_machine(project):
     assert "resources" not in (project.folder / "profiles/default/config.yaml").read_text()
 
 
+@pytest.fixture
+def elsewhere(tmp_path_factory):
+    """This environment in a folder with a space, and a path on which another python comes first."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "an environment").symlink_to(sys.prefix)
+    other = folder / "other" / "python"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 3\n")
+    other.chmod(0o755)
+    return str(folder / "an environment" / "bin" / "python"), f"PATH={other.parent}:/usr/bin:/bin"
+
+
+def test_jobs_and_hooks_run_the_python_that_runs_snakemake(project, elsewhere):
+    python, path = elsewhere
+    done = project.run("env", path, python, "-m", "snakemake", "--cores", "1", "data/digits/images.npy")
+    assert "dvc.lock is left as it is: snakemake has jobs left to do" in done.stdout  # by the hook
+
+
+def test_a_command_with_a_fork_server_has_the_same_python(project, elsewhere):
+    python, path = elsewhere
+    shown = ("python", "-c", "import sys; print(sys.executable)")
+    assert project.run("env", path, python, "-m", "stages.runtime.forkserver", *shown).stdout == f"{python}\n"
+
+
 def test_snakemake_lint_is_clean(project):
     done = project.run("snakemake", "--lint")
     assert "in a good condition" in done.stdout + done.stderr

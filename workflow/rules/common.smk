@@ -18,6 +18,7 @@ if not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
 if workflow.is_main_process:
     sync.refuse_edited(sync.edited())
 
+forkserver.lead_path()
 reserved = ExitStack()  # locks that a run holds until it ends
 
 
