@@ -205,8 +205,14 @@ def estimates(
 def attack(
     config: attacking.AttackConfig, embed: nn.Module, test: attacking.ImageSet, queries: int | str, size: int
 ) -> pd.DataFrame:
-    """Per-query values of one attack."""
+    """Per-query values of one attack.
+
+    Raises:
+        ValueError: the test set is too small for it.
+    """
     chosen, done = attacking.Queries.of(test.ids, queries), attacking.Attacked([], [])
+    if lacks := attacking.lacking(config.attack, test, chosen.rows):
+        raise ValueError(f"attacks: {lacks}")
     for _ in attacking.attack_batches(config, embed, test, chosen.batches(size), set(), done):
         pass
     return done.table(test.ids, chosen.rows)

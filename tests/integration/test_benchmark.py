@@ -169,3 +169,11 @@ def test_names_of_attacks_may_come_from_any_iterable():
     assert "es_d" in found.index
     with pytest.raises(ValueError, match="attacks: None is no list of names"):
         benchmark(network().eval(), IMAGES, LABELS, eps=0.1, attacks=None)
+
+
+@pytest.mark.parametrize("name", ["order", "spqa_minus"])
+def test_two_images_are_too_few_for_some_attacks(name):
+    given = {"images": IMAGES[::6], "labels": np.arange(2), "eps": 0.1, "steps": 1}
+    with pytest.raises(ValueError, match=f"attacks: {name} needs a gallery of 3 images or more; 2 are there"):
+        benchmark(network(), **given, attacks=[name])
+    assert "es_d" in benchmark(network(), **given, attacks=["es"]).index
