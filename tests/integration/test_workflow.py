@@ -36,6 +36,20 @@ def test_a_job_asks_for_what_its_dataset_needs(rules):
         assert rule["large"].get("gpu") == (1 if name in {"train", "evaluate", "attack", "transfer"} else None), name
 
 
+def test_a_training_asks_for_what_its_defense_needs(rules):
+    """Its profile may have another device than the dataset's, by which all models are measured."""
+    for name, rule in rules.items():
+        assert rule["own_profile"].get("gpu") == (1 if name == "train" else None), name
+
+
+def test_a_training_has_the_threads_of_its_defense(project):
+    project.edit(lambda params: params["defenses"]["act"].update(training={"threads": 3}))
+    done = project.run("snakemake", "-n", "--cores", "4", "results/digits/act/0/es.json")
+    jobs = (told.partition(":\n") for told in (done.stdout + done.stderr).split("\nrule ")[1:])
+    threads = {name: int(found[1]) for name, _, told in jobs if (found := re.search(r"threads: (\d+)\n", told))}
+    assert threads == {"prepare": 4, "train": 3}  # of other jobs one, which is not told
+
+
 def test_what_jobs_ask_for_limits_nothing_on_one_machine(project):
     """By default Snakemake counts cores alone."""
     assert "resources" not in (project.folder / "profiles/default/config.yaml").read_text()

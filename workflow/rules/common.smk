@@ -3,7 +3,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from stages.data import originals as data_files
-from stages.runtime import artifacts, forkserver
+from stages.runtime import artifacts, cli, forkserver
 from workflow import recipes, sync
 
 if config != parameters.read():
@@ -34,9 +34,14 @@ def recipe(stage):
     return lambda wildcards: recipes.recipe(study, stage, wildcards)
 
 
-def threads(wildcards):
-    """Threads of a job on a dataset: fixed by its training profile, so that --cores cannot change results."""
-    return study["datasets"][wildcards.dataset]["training"]["threads"]
+def profile(rule, wildcards):
+    """The training profile that a job computes by, its defense's or its dataset's."""
+    return parameters.profile(study, rule, wildcards.dataset, wildcards.get("defense"))
+
+
+def threads(rule):
+    """`threads:` of a rule: fixed by the training profile, so that --cores cannot change results."""
+    return lambda wildcards: profile(rule, wildcards)["threads"]
 
 
 def originals(wildcards):
@@ -89,16 +94,16 @@ MEMORY = 6000  # MB
 
 def requested(rule):
     """`resources:` of a rule, for a scheduler; on one machine they limit nothing. A second attempt requests twice the
-    memory and time, and so on. A job requests a GPU if the training profile has `device: cuda`."""
+    memory and time, and so on. A job requests a GPU if its training profile has `device: cuda`."""
 
     def gpu(wildcards):
-        return 1 if study["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
+        return 1 if profile(rule, wildcards).get("device") == "cuda" else None
 
     found = {
         "mem_mb": lambda wildcards, attempt: attempt * MEMORY,
         "runtime": lambda wildcards, attempt: attempt * MINUTES[rule],
     }
-    return found | ({"gpu": gpu} if rule in ("train", "evaluate", "attack", "transfer") else {})
+    return found | ({"gpu": gpu} if rule in cli.ON_DEVICE else {})
 
 
 def logged(command):
