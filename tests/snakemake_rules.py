@@ -13,11 +13,12 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     dataset = workflow.globals["study"]["datasets"]["sop"]
     dataset["training"] = dataset["training"] | {"device": "cuda"}
 
+    workflow.globals["study"]["attacks"]["ltm"]["keep"] = "all"
     workflow.globals["study"]["defenses"]["act"]["training"] = {"device": "cuda", "threads": 8}
 
-    def asked(rule, dataset, attempt, defense="vanilla"):
+    def asked(rule, dataset, attempt, defense="vanilla", attack="es"):
         """Resources of a rule's job, those that are not set left out."""
-        wildcards = Wildcards(fromdict={"dataset": dataset, "defense": defense})
+        wildcards = Wildcards(fromdict={"dataset": dataset, "defense": defense, "attack": attack})
         given = {"wildcards": wildcards, "attempt": attempt}
         values = {
             key: function(**{name: given[name] for name in signature(function).parameters})
@@ -33,6 +34,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
             "small": asked(rule.name, "digits", 1),
             "again": asked(rule.name, "digits", 2),
             "large": asked(rule.name, "sop", 1),
+            "all_kept": asked(rule.name, "sop", 2, attack="ltm"),
             "own_profile": asked(rule.name, "digits", 1, "act"),
         }
         for rule in workflow.rules

@@ -42,6 +42,14 @@ def test_a_training_asks_for_what_its_defense_needs(rules):
         assert rule["own_profile"].get("gpu") == (1 if name == "train" else None), name
 
 
+def test_an_attack_asks_for_the_memory_of_what_it_keeps(rules):
+    """Of 60,502 test images of SOP, 3 x 224 x 224 float32, twice, and for a second attempt once more."""
+    kept = 2 * 60_502 * 3 * 224**2 * 4 / 1e6
+    for name, rule in rules.items():
+        more = rule["all_kept"]["mem_mb"] - 2 * rule["large"]["mem_mb"]
+        assert more == (pytest.approx(2 * kept, rel=1e-4) if name == "attack" else 0), name
+
+
 def test_a_training_has_the_threads_of_its_defense(project):
     project.edit(lambda params: params["defenses"]["act"].update(training={"threads": 3}))
     done = project.run("snakemake", "-n", "--cores", "4", "results/digits/act/0/es.json")

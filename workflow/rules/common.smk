@@ -1,10 +1,11 @@
 # Shared by all rules: checks before a run, recipes, wildcards and resources.
+import math
 from contextlib import ExitStack
 from pathlib import Path
 
 from stages.data import originals as data_files
 from stages.runtime import artifacts, cli, forkserver
-from workflow import recipes, sync
+from workflow import cost, recipes, sync
 
 if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
@@ -78,7 +79,7 @@ def of_dataset(root, names):
 
 
 # What jobs request from a scheduler, for data of the papers' size. Ranking and attacks process distances in chunks, so
-# memory hardly grows with the data.
+# memory hardly grows with the data, but with the perturbed images that the key `keep` of an attack asks for.
 MINUTES = {
     "prepare": 240,
     "validate": 60,
@@ -99,8 +100,12 @@ def requested(rule):
     def gpu(wildcards):
         return 1 if profile(rule, wildcards).get("device") == "cuda" else None
 
+    def memory(wildcards, attempt):
+        images = cost.memory(study, wildcards.dataset, wildcards.attack) if rule == "attack" else 0
+        return attempt * (MEMORY + math.ceil(images / 1e6))
+
     found = {
-        "mem_mb": lambda wildcards, attempt: attempt * MEMORY,
+        "mem_mb": memory,
         "runtime": lambda wildcards, attempt: attempt * MINUTES[rule],
     }
     return found | ({"gpu": gpu} if rule in cli.ON_DEVICE else {})
