@@ -34,9 +34,9 @@ onstart:
 
 onsuccess:
     reserved.close()
-    shell("{sys.executable} -m workflow sync dvc || true")
+    shell("{sys.executable:q} -m workflow sync dvc || true")
     if Path("reports/index.html").exists():
-        shell("{sys.executable} -m workflow crate > /dev/null || true")
+        shell("{sys.executable:q} -m workflow crate > /dev/null || true")
         print("The report is reports/index.html", file=sys.stderr)
 
 

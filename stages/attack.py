@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stages.runtime import artifacts, checksums, cli, threads
 from stages.runtime import params as parameters
+from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 
 
@@ -13,6 +14,9 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
 
     Every ``resume.minutes`` finished results are saved to <attack>.resume.pt beside them; a killed run resumes from it
     and ends with the same bytes.
+
+    Raises:
+        UserError: a file is missing or damaged, or the test set is too small for the attack.
     """
     data_block, block = params["datasets"][dataset], parameters.attack(params, attack, dataset)
     threads.limit(data_block["training"]["threads"])
@@ -37,6 +41,8 @@ def attack(params: Params, dataset: str, defense: str, seed: int, attack: str) -
     images = attacking.ImageSet(gallery, items.image_ids, central_crops(items, data_block["crop"], device))
     config = attacking.AttackConfig.of(block, data_block["eps"], seed)
     queries = attacking.Queries.of(items.image_ids, data_block["attack_queries"], block.get("keep", EXAMPLES))
+    if lacks := attacking.lacking(config.attack, images, queries.rows):
+        raise UserError(f"{parameters.FILE}: datasets.{dataset}: {lacks}; take more images, or another attack")
     run = resume.identity("attack", block=block, inputs=inputs, dataset=data_block, seed=seed)
     saved = resume.Saved(folder / f"{attack}.resume.pt", run, params["resume"]["minutes"])
     done = attacking.Attacked.restored(saved)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,7 @@ def benchmark(
     Raises:
         ValueError: an argument cannot be used; says which and why.
     """
+    require_counts(attack_queries, attack_batch)
     blocks = blocks_of(attacks, eps, alpha, steps, dataset)
     queries = Given(images, labels, image_ids, cameras)
     test = checked(queries, Given(gallery_images, gallery_labels, gallery_ids, gallery_cameras))
@@ -118,6 +120,34 @@ def benchmark(
     return estimates(benign, per_query, {name: strong.strongest(name, blocks, tables, {}) for name in tables}, dataset)
 
 
+def require_counts(attack_queries: int | str, attack_batch: int) -> None:
+    """Refuse numbers of images that are none.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    whole: dict[str, Any] = {"attack_batch": attack_batch}
+    if not (isinstance(attack_queries, str) and attack_queries == "all"):
+        whole["attack_queries"] = attack_queries
+    for name, given in whole.items():
+        if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
+            also = ', nor "all"' if name == "attack_queries" else ""
+            raise ValueError(f"{name}: {shown(given)} is no whole number of at least 1{also}")
+
+
+def shown(given: object) -> str:
+    """An argument as messages quote it, in one line."""
+    return printable(f"{given!r:.100}")
+
+
+def within(given: Any, most: Any) -> bool:
+    """Whether something is a number above 0 and at most ``most``."""
+    try:
+        return bool(0 < given <= most)
+    except (TypeError, ValueError, RuntimeError):  # a text, or several numbers in an array or a tensor
+        return False
+
+
 def blocks_of(
     attacks: Iterable[str] | Mapping[str, Mapping[str, Any]],
     eps: float,
@@ -130,14 +160,14 @@ def blocks_of(
     Raises:
         ValueError: one of the arguments cannot be used; says which and why.
     """
-    if not 0 < eps <= 1:
-        raise ValueError(f"eps: {eps} is not above 0 and at most 1; pixels are in [0, 1]")
-    if alpha is not None and not 0 < alpha <= eps:
-        raise ValueError(f"alpha: {alpha} is not above 0 and at most eps, {eps}")
+    if not within(eps, 1):
+        raise ValueError(f"eps: {shown(eps)} is not above 0 and at most 1; pixels are in [0, 1]")
+    if alpha is not None and not within(alpha, eps):
+        raise ValueError(f"alpha: {shown(alpha)} is not above 0 and at most eps, {eps}")
     if not isinstance(attacks, Mapping):
         names = list(attacks) if isinstance(attacks, Iterable) and not isinstance(attacks, str) else [None]
         if not all(isinstance(name, str) for name in names):
-            raise ValueError(f"attacks: {attacks!r:.100} is no list of names and no mapping of names to blocks")
+            raise ValueError(f"attacks: {shown(attacks)} is no list of names and no mapping of names to blocks")
         attacks = {str(name): {} for name in names}
     changes = {"steps": steps, "alpha_over_eps": None if alpha is None else alpha / eps}
     given = {key: value for key, value in changes.items() if value is not None}
@@ -175,8 +205,14 @@ def estimates(
 def attack(
     config: attacking.AttackConfig, embed: nn.Module, test: attacking.ImageSet, queries: int | str, size: int
 ) -> pd.DataFrame:
-    """Per-query values of one attack."""
+    """Per-query values of one attack.
+
+    Raises:
+        ValueError: the test set is too small for it.
+    """
     chosen, done = attacking.Queries.of(test.ids, queries), attacking.Attacked([], [])
+    if lacks := attacking.lacking(config.attack, test, chosen.rows):
+        raise ValueError(f"attacks: {lacks}")
     for _ in attacking.attack_batches(config, embed, test, chosen.batches(size), set(), done):
         pass
     return done.table(test.ids, chosen.rows)

@@ -3,9 +3,9 @@
 import json
 from inspect import signature
 from pathlib import Path
-from types import SimpleNamespace
 
 from snakemake.api import SnakemakeApi
+from snakemake.iocontainers import Wildcards
 from snakemake.settings.types import OutputSettings, Quietness, ResourceSettings
 
 with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
@@ -13,9 +13,13 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     dataset = workflow.globals["study"]["datasets"]["sop"]
     dataset["training"] = dataset["training"] | {"device": "cuda"}
 
-    def asked(rule, dataset, attempt):
+    workflow.globals["study"]["attacks"]["ltm"]["keep"] = "all"
+    workflow.globals["study"]["defenses"]["act"]["training"] = {"device": "cuda", "threads": 8}
+
+    def asked(rule, dataset, attempt, defense="vanilla", attack="es"):
         """Resources of a rule's job, those that are not set left out."""
-        given = {"wildcards": SimpleNamespace(dataset=dataset), "attempt": attempt}
+        wildcards = Wildcards(fromdict={"dataset": dataset, "defense": defense, "attack": attack})
+        given = {"wildcards": wildcards, "attempt": attempt}
         values = {
             key: function(**{name: given[name] for name in signature(function).parameters})
             for key, function in workflow.globals["requested"](rule).items()
@@ -30,6 +34,8 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
             "small": asked(rule.name, "digits", 1),
             "again": asked(rule.name, "digits", 2),
             "large": asked(rule.name, "sop", 1),
+            "all_kept": asked(rule.name, "sop", 2, attack="ltm"),
+            "own_profile": asked(rule.name, "digits", 1, "act"),
         }
         for rule in workflow.rules
         if rule.name != "all"

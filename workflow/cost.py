@@ -78,10 +78,20 @@ def attacked(loaded: parameters.Params, dataset: str, attack: str) -> int:
 
 def kept(loaded: parameters.Params, dataset: str, attack: str) -> int:
     """Perturbed images that an attack on a dataset keeps."""
-    from stages.core.seeding import EXAMPLES
+    block, images = loaded["attacks"][attack], attacked(loaded, dataset, attack)
+    if "keep" not in block:
+        from stages.core.seeding import EXAMPLES  # with torch, which takes seconds
 
-    wanted, images = loaded["attacks"][attack].get("keep", EXAMPLES), attacked(loaded, dataset, attack)
-    return images if wanted == "all" else min(images, wanted)
+        return min(images, EXAMPLES)
+    return images if block["keep"] == "all" else min(images, block["keep"])
+
+
+def memory(loaded: parameters.Params, dataset: str, attack: str) -> float:
+    """Bytes of memory that an attack takes for the perturbed images that its block has it keep; 0 where that is not
+    said. They are there twice while they are written. Of three channels, which most images have."""
+    if "keep" not in loaded["attacks"][attack]:
+        return 0.0
+    return 2 * kept(loaded, dataset, attack) * 3 * loaded["datasets"][dataset]["crop"] ** 2 * FLOAT
 
 
 def pairs(loaded: parameters.Params) -> int:

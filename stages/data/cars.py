@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from stages.data import matlab
 from stages.data.annotations import Item, Tree, inside, lines_of, listed, require_class
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, reason
 
 Row = tuple[str, int]  # path of an image, class id
 
@@ -57,7 +57,11 @@ def _annotated(path: Path, part: str, known: list[str]) -> list[Row]:
     rows: list[Row] = []
     names = dict(enumerate(known, start=1))
     for number, line in lines_of(path):
-        first, *_, last = [field.strip() for field in next(csv.reader([line]))] or [""]
+        try:
+            fields = [field.strip() for field in next(csv.reader([line]))]
+        except csv.Error as error:  # a field that is longer than any path
+            raise UserError(f"{path.name}: line {number}: {reason(error)}; mend the line") from None
+        first, last = fields[0], fields[-1]
         if not last.isdecimal() or len(last) > 9:
             if not rows and number == 1:
                 continue  # names of columns

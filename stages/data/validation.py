@@ -23,7 +23,8 @@ def validate(block: Params, dataset: str) -> list[Path]:
     """Write data/<dataset>/validation.json, and Data Docs under logs/validation/<dataset>/.
 
     Raises:
-        UserError: an expectation fails; an earlier pass is withdrawn, so nothing can train on this data.
+        UserError: an expectation fails, or gallery images are in no ranking; an earlier pass is withdrawn, so nothing
+            can train on this data.
     """
     images_path, manifest_path = data_files(dataset)
     pixels, manifest = read_prepared(dataset)
@@ -41,6 +42,9 @@ def validate(block: Params, dataset: str) -> list[Path]:
         many = f"{len(failed)} expectations fail: " if len(failed) > 1 else ""
         told = "; ".join(describe(one, table) for one in failed)
         raise UserError(f"{manifest_path}: {many}{told}; {cure}")
+    if told := in_no_ranking(table):
+        output.unlink(missing_ok=True)
+        raise UserError(f"{manifest_path}: {told}")
     report = {"success": True, "expectations": results, "inputs": checksums.hashes(images_path, manifest_path)}
     with artifacts.writing(output) as (draft,):
         checksums.dump(report, draft)
@@ -112,6 +116,22 @@ def with_queries(table: pd.DataFrame) -> pd.DataFrame:
     queried = table["label"].isin(table.loc[is_query, "label"])
     table["images_of_class"] = table["images_of_class"].where(~is_gallery | queried)
     return table
+
+
+def in_no_ranking(table: pd.DataFrame) -> str:
+    """What is wrong if every query's ranking leaves the same gallery images out, which no candidate attack could move
+    then; "" otherwise. No expectation, which would be part of every dataset's validation.json."""
+    if CAMERA not in table or "query" not in set(table["split"]):
+        return ""
+    kinds = table[["label", CAMERA]].apply(tuple, axis=1)
+    of_queries = set(kinds[table["split"] == "query"])
+    alone = table[(table["split"] == "gallery") & kinds.isin(of_queries)]
+    if len(of_queries) > 1 or alone.empty:
+        return ""
+    return (
+        f"all queries are of one class and one camera, so no ranking has the {len(alone)} gallery images of both, such "
+        f"as {alone['source_path'].iloc[0]}; add queries of another class or camera"
+    )
 
 
 def describe(failed: dict[str, Any], table: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from stages.core.attacks.base import Gallery
 from stages.core.sets import Sets
 from stages.models.attacking import ImageSet
+from stages.runtime.errors import reason
 
 Load = Callable[[Tensor], Tensor]
 
@@ -131,7 +132,10 @@ def checked_pixels(name: str, images: ArrayLike | Tensor | None) -> Tensor:
     Raises:
         ValueError: they have another shape, type or range; ``name`` is what the argument is called.
     """
-    pixels = torch.as_tensor(images).detach().cpu()
+    try:
+        pixels = torch.as_tensor(images).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: no array of images ({reason(error)}); give numpy or torch") from None
     shape = tuple(pixels.shape)
     if pixels.ndim != 4 or len(pixels) < 2 or (shape[1] not in (1, 3) and shape[3] not in (1, 3)):
         raise ValueError(f"{name}: of shape {shape}; give two or more of (N, C, H, W) or (N, H, W, C), C 1 or 3")
@@ -148,7 +152,10 @@ def checked_integers(name: str, given: ArrayLike | Tensor | None, count: int, *,
     Raises:
         ValueError: they are not; ``name`` is what the argument is called.
     """
-    found = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    try:
+        found = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{name}: no array of whole numbers ({reason(error)}); give numpy or torch") from None
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise ValueError(
             f"{name}: {found.dtype} of shape {found.shape}; give a whole number for each of {count} images"

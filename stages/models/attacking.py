@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stages.core.attacking import PROTOCOL, Strength, run, shares, worst_of
 from stages.core.attacks import ATTACKS
-from stages.core.attacks.base import AttackBatch, Gallery
+from stages.core.attacks.base import AttackBatch, Gallery, short_ranking
 from stages.core.directions import metrics_of
 from stages.core.seeding import EXAMPLES, drawn_order, generator
 from stages.runtime import artifacts, checksums, resume
@@ -96,6 +96,22 @@ class ImageSet(NamedTuple):
     gallery: Gallery
     ids: NDArray[np.int64]
     load: Callable[[Tensor], Tensor]
+
+
+def lacking(attack: str, images: ImageSet, rows: list[int]) -> str:
+    """What the set lacks for an attack on some of its rows, in words; "" where nothing is lacking."""
+    chosen, count = ATTACKS[attack], len(images.gallery.labels)
+    drawn_from = "gallery" if chosen.perturbs == "query" else "set of queries"
+    if count < chosen.least:
+        return f"{attack} needs a {drawn_from} of {chosen.least} images or more; {count} are there"
+    items = torch.tensor(rows, device=images.gallery.labels.device)
+    if (short := short_ranking(chosen, images.gallery, items)) is None:
+        return ""
+    place, size = short
+    return (
+        f"{attack} needs for each image {chosen.needs(count)} of the {drawn_from}, of another class or camera; the "
+        f"image with id {images.ids[rows[place]]} has {size}"
+    )
 
 
 def attack_batches(

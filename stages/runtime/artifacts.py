@@ -1,5 +1,6 @@
 """Paths of files, and atomic writes."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,7 @@ def draft_of(path: Path) -> Path:
 
     It keeps the suffix, since some writers choose their format by it.
     """
-    for left in path.parent.glob(f".*.{path.name}"):
+    for left in path.parent.glob(f".*.{glob.escape(path.name)}"):
         owner = left.name.split(".")[1]
         if owner.isdigit() and not _runs(int(owner)):
             shutil.rmtree(left) if left.is_dir() else left.unlink()

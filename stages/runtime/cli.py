@@ -19,6 +19,7 @@ from stages.runtime.termination import Terminated, terminate
 
 PREEMPTED = 75  # exit status of a job that a scheduler ended: try again (EX_TEMPFAIL in sysexits.h)
 FORKSERVER = "CA_TRIDE_FORKSERVER"  # names the socket of stages.runtime.forkserver, where there is one
+ON_DEVICE = ("train", "evaluate", "attack", "transfer")  # stages that compute where a training profile says
 Stage = Callable[..., list[Path]]
 log = logging.getLogger("stages")
 
@@ -60,7 +61,7 @@ def main(stage: Stage, argv: list[str] | None = None) -> None:
     try:
         loaded = params.load()
         check_words(given, loaded)
-        if threads.LOADED_WITH in os.environ and on_gpu(given, loaded):
+        if threads.LOADED_WITH in os.environ and on_gpu(name, given, loaded):
             raise threads.UnforkableError
         outputs = stage(loaded, **given)
         seconds = time.monotonic() - started
@@ -146,11 +147,11 @@ def check_words(given: dict[str, Any], loaded: params.Params) -> None:
             raise UserError(f"{params.FILE}: {word}s: no block named {value!r}; {choose(value, known)}")
 
 
-def on_gpu(given: dict[str, Any], loaded: params.Params) -> bool:
+def on_gpu(stage: str, given: dict[str, Any], loaded: params.Params) -> bool:
     """Whether a job of these words computes on a GPU, whose driver does not survive a fork."""
-    if "defense" not in given:
+    if stage not in ON_DEVICE:
         return False
-    return params.defense(loaded, given["defense"], given["dataset"])["training"].get("device") == "cuda"
+    return params.profile(loaded, stage, given["dataset"], given.get("defense", "")).get("device") == "cuda"
 
 
 def cell(name: str, loaded: params.Params) -> tuple[str, str, int, str]:

@@ -58,6 +58,12 @@ def here() -> list[str]:
     return [sys.prefix, str(Path(__file__).resolve()), os.getcwd()]
 
 
+def lead_path() -> None:
+    """Put this interpreter first on the path, since an engine's jobs run `python`: another one may lack the packages,
+    or have other versions of them. A conda environment is activated on top."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
 @contextmanager
 def serving() -> Iterator[None]:
     """Have a fork server for the commands that are started in the block.
@@ -201,6 +207,7 @@ def main(words: list[str]) -> int:
     if words[:1] == [LISTEN]:
         serve(socket.socket(fileno=int(words[1])))
         return 0
+    lead_path()
     with serving():
         return subprocess.run(words, check=False).returncode
 

@@ -146,6 +146,15 @@ def defense(params: Params, name: str, dataset: str) -> Params:
     return block | {"options": options, "training": profile}
 
 
+def profile(params: Params, stage: str, dataset: str, name: str) -> Params:
+    """The training profile that a job of a stage has its threads and its device from.
+
+    A training has that of its defense, ``name``. Whatever measures models has the dataset's alone, so that all defenses
+    are measured alike.
+    """
+    return defense(params, name, dataset)["training"] if stage == "train" else params["datasets"][dataset]["training"]
+
+
 def attack(params: Params, name: str, dataset: str) -> Params:
     """The block of an attack for one dataset: values that differ by dataset reduced to that dataset's.
 

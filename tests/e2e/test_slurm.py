@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,10 +11,14 @@ from pathlib import Path
 import pytest
 from engine_world import byte_identical
 
-FAILS_ONCE = """#!/bin/sh
-# Stands before the real python on the path: the first evaluation fails, as on a broken node.
-case "$*" in *stages.evaluate*) mkdir failed 2>/dev/null && {{ echo "injected failure" >&2; exit 1; }};; esac
-exec {python} "$@"
+FAILS_ONCE = """# What each Python process of the study runs first: the first evaluation fails, as on a broken node.
+import os
+import sys
+
+if "stages.evaluate" in sys.orig_argv and not os.path.isdir("failed"):
+    os.mkdir("failed")
+    print("injected failure", file=sys.stderr, flush=True)
+    os._exit(1)
 """
 
 
@@ -83,19 +86,15 @@ def preempt_training(project):
 def test_a_run_on_slurm_survives_failures_and_makes_the_same_bytes(pair, slurm):
     local, cluster = pair
     local.run("snakemake", "--cores", "2")
-    wrapper = cluster.folder / "bin" / "python"
-    wrapper.parent.mkdir()
-    wrapper.write_text(FAILS_ONCE.format(python=sys.executable))
-    wrapper.chmod(0o755)
+    (cluster.folder / "sitecustomize.py").write_text(FAILS_ONCE)
 
     events = []
     preempt = threading.Thread(target=preempt_training, args=(cluster,), daemon=True)
     preempt.start()
     restart = threading.Thread(target=restart_node, args=(slurm, cluster, events), daemon=True)
     restart.start()
-    path = os.pathsep.join([str(wrapper.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     done = cluster.run(
-        "env", f"PATH={path}", "snakemake", "--profile", "workflow/profiles/slurm",
+        "snakemake", "--profile", "workflow/profiles/slurm",
         "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5",
         "--latency-wait", "5", "--set-threads", "prepare=2", timeout=1500,
     )  # fmt: skip

@@ -134,10 +134,15 @@ def test_a_cell_that_is_not_there_is_refused(name, expected):
 def test_only_what_no_block_names_is_left_over(project):
     kept = ["models/digits/act/0/model.safetensors", "results/digits/act/0/ltm_examples.npy", "data/raw/cub/x.jpg",
             "results/digits/act/0/gallery.npy", "data/digits/images.npy", "data/weights/a.pth",
-            "results/transfer/digits/ltm.json"]  # fmt: skip
-    gone = ["models/digits/old/0/model.safetensors", "results/digits/act/0/old.json", 
+            "results/transfer/digits/ltm.json", "results/digits/act/0/few_examples.json",
+            "results/digits/act/0/few_examples.parquet", "results/digits/act/0/few_examples_examples.npy",
+            "data/my_downloads/birds.zip", "data/mine/images.npy", "data/mine/notes.txt",
+            "models/theirs/0/a.safetensors", "results/digits/act/0/notes.txt"]  # fmt: skip
+    gone = ["models/digits/old/0/model.safetensors", "results/digits/act/0/old.json",
             "results/digits/act/0/old_examples.npy",
-            "data/old/images.npy", "results/old/act/0/benign.json", "results/transfer/digits/old.parquet"]  # fmt: skip
+            "data/old/images.npy", "data/old/.123.manifest.parquet", "results/old/act/0/benign.json",
+            "results/transfer/digits/old.parquet"]  # fmt: skip
+    project.edit(lambda params: params["attacks"].update(few_examples={"extends": "ltm"}))
     for name in kept + gone:
         path = project.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

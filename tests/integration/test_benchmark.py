@@ -119,6 +119,18 @@ def test_an_attack_that_did_not_attack_is_warned_of():
         ({"eps": 8}, "eps: 8 is not above 0 and at most 1"),
         ({"alpha": 0}, "alpha: 0 is not above 0"),
         ({"alpha": 0.2}, "alpha: 0.2 is not above 0 and at most eps, 0.1"),
+        ({"eps": "8/255"}, "eps: '8/255' is not above 0 and at most 1; pixels are in"),
+        ({"eps": np.full((2, 2), 0.1)}, "eps: .* is not above 0 and at most 1"),
+        ({"alpha": "x"}, "alpha: 'x' is not above 0 and at most eps, 0.1"),
+        ({"attack_queries": 0}, 'attack_queries: 0 is no whole number of at least 1, nor "all"'),
+        ({"attack_queries": -1}, "attack_queries: -1 is no whole number"),
+        ({"attack_queries": "ten"}, "attack_queries: 'ten' is no whole number"),
+        ({"attack_queries": 2.5}, "attack_queries: 2.5 is no whole number"),
+        ({"attack_batch": 0}, "attack_batch: 0 is no whole number of at least 1$"),
+        ({"attack_batch": "all"}, "attack_batch: 'all' is no whole number"),
+        ({"images": None}, "images: no array of images"),
+        ({"images": [[1], [2, 3]]}, "images: no array of images"),
+        ({"labels": [[1], [2, 3]]}, "labels: no array of whole numbers"),
         ({"steps": -1}, "attacks.es.steps: -1 is less than the minimum of 0"),
         ({"attacks": ["pgd"]}, "attacks: 'pgd' is not there; choose from ca_minus"),
         ({"attacks": "es"}, "attacks: 'es' is no list of names"),
@@ -157,3 +169,11 @@ def test_names_of_attacks_may_come_from_any_iterable():
     assert "es_d" in found.index
     with pytest.raises(ValueError, match="attacks: None is no list of names"):
         benchmark(network().eval(), IMAGES, LABELS, eps=0.1, attacks=None)
+
+
+@pytest.mark.parametrize("name", ["order", "spqa_minus"])
+def test_two_images_are_too_few_for_some_attacks(name):
+    given = {"images": IMAGES[::6], "labels": np.arange(2), "eps": 0.1, "steps": 1}
+    with pytest.raises(ValueError, match=f"attacks: {name} needs a gallery of 3 images or more; 2 are there"):
+        benchmark(network(), **given, attacks=[name])
+    assert "es_d" in benchmark(network(), **given, attacks=["es"]).index

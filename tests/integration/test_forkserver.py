@@ -13,7 +13,7 @@ import psutil
 import pytest
 from conftest import Project
 
-from stages.runtime import cli, forkserver
+from stages.runtime import cli, forkserver, params
 
 STAGE = '''"""A stand-in that does what the environment says."""
 
@@ -220,6 +220,27 @@ def test_a_job_on_a_gpu_starts_by_itself(project, server):
     (project.folder / "params.yaml").write_text(before)
     assert job.returncode == 0
     assert not was_forked(project)
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "of_dataset", "of_defense"),
+    [
+        ("prepare", {}, False, False),
+        ("train", {"defense": "act"}, True, True),
+        ("evaluate", {"defense": "act"}, True, False),
+        ("attack", {"defense": "act", "attack": "es"}, True, False),
+        ("transfer", {"attack": "qa_plus"}, True, False),
+        ("visualize", {}, False, False),
+    ],
+)
+def test_the_profile_that_puts_a_job_on_a_gpu(stage, words, of_dataset, of_defense):
+    """A training's is its defense's; what measures models has the dataset's."""
+    given = {"dataset": "digits"} | words
+    for section, name, expected in (("datasets", "digits", of_dataset), ("defenses", "act", of_defense)):
+        loaded = params.load()
+        assert not cli.on_gpu(stage, given, loaded)
+        loaded[section][name].setdefault("training", {})["device"] = "cuda"
+        assert cli.on_gpu(stage, given, loaded) == expected
 
 
 def test_a_server_does_only_the_jobs_of_its_own_project(server, tmp_path):

@@ -64,6 +64,24 @@ def test_cars_takes_the_form_whose_images_are_there(tmp_path):
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"{'x' * 140_000},1", "anno_test.csv: line 2: field larger than field limit (131072); mend the line"),
+        ("00001.jpg", "anno_test.csv: line 2: '00001.jpg' does not end in a class id; mend the line"),
+        ("7", "anno_test.csv: line 2: class 7 is out of range"),
+    ],
+    ids=["long", "bare", "one"],
+)
+def test_a_line_that_is_none_is_named(tmp_path, line, expected):
+    raw = make_by_classes(tmp_path / "raw")
+    first, *others = (raw / "anno_test.csv").read_text().splitlines()
+    (raw / "anno_test.csv").write_text("\n".join([first, line, *others]))
+    with pytest.raises(UserError) as caught:
+        READERS["cars"](raw)
+    assert expected in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["cars_train", "cars_test"])
 def test_doubled_folders_and_names_of_second_downloads(tmp_path, name):
     raw = make_devkit(tmp_path / "raw")

@@ -222,3 +222,29 @@ def test_arrays_that_cannot_be_used(change, expected):
     with pytest.raises(ValueError, match=expected) as told:
         benchmark(network(), **GIVEN | change)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("attack", "labels", "cameras", "gallery", "expected"),
+    [
+        ("ca_plus", [0, 0], [1, 1], [0, 0, 1], "ca_plus needs for each image 1 of the set of queries, of another class "
+         "or camera; the image with id 2 has 0"),
+        ("ca_minus", [0, 0], [1, 1], [0, 0, 1], "ca_minus needs for each image 1 of .*; the image with id 2 has 0"),
+        ("spqa_plus", [0, 1], [1, 1], [0, 0, 0, 1, 1], "spqa_plus needs for each image 4 of the gallery, .* 0 has 3"),
+        ("order", [0, 1], [0, 0], [0, 1], "order needs a gallery of 3 images or more; 2 are there"),
+        ("spqa_minus", [0, 1], [0, 0], [0, 1], "spqa_minus needs a gallery of 3 images or more; 2 are there"),
+    ],
+)  # fmt: skip
+def test_sets_too_small_for_an_attack(attack, labels, cameras, gallery, expected):
+    """Gallery images from camera 1 but the last of each class, which any query may find."""
+    gallery = np.array(gallery)
+    taken = np.where(np.append(gallery[1:] != gallery[:-1], True), 2, 1)
+    given = {
+        "images": QUERIES[: len(labels)], "labels": np.array(labels), "cameras": np.array(cameras),
+        "gallery_images": GALLERY[: len(gallery)], "gallery_labels": gallery, "gallery_cameras": taken,
+    }  # fmt: skip
+    asked = {"eps": 0.1, "steps": 1}
+    with pytest.raises(ValueError, match=expected) as told:
+        benchmark(network(), **given, attacks=[attack], **asked)
+    assert "\n" not in str(told.value)
+    assert "es_d" in benchmark(network(), **given, attacks=["es"], **asked).index

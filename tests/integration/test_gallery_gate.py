@@ -73,6 +73,12 @@ def found_again(project):
     expect(project, gallery={"images": 37, "classes": 6}, images_per_class=[3, 9])
 
 
+def one_query(project):
+    for path in sorted(folder_of(project, "query").iterdir())[1:]:
+        path.unlink()
+    expect(project, query={"images": 1, "classes": 1}, images_per_class=[3, 8])
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -84,9 +90,11 @@ def found_again(project):
          "sum of expected.train.images and .query.images and .gallery.images)"),
         (partial(expect, gallery={"images": 36, "classes": 5}), "gallery has 6 classes, not 5 (expected.gallery.c"),
         (partial(expect, images_per_class=[4, 8]), "classes have 3 to 8 images, not 4 to 8"),
+        (one_query, "all queries are of one class and one camera, so no ranking has the 2 gallery images of both, such "
+                    "as bounding_box_test/0001_c1"),
         (found_again, "2 images occur in more than one split, not 0 (expected.duplicates_across_splits): image ids "),
     ],
-    ids=["camera", "class", "shared", "images", "classes", "sizes", "duplicates"],
+    ids=["camera", "class", "shared", "images", "classes", "sizes", "alone", "duplicates"],
 )  # fmt: skip
 def test_the_gate_says_what_is_wrong(project, monkeypatch, change, expected):
     assert expected in gate(project, monkeypatch, change)

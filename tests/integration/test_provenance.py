@@ -81,6 +81,43 @@ def test_an_exported_checkpoint_explains_itself(study):
     assert checkpoints.load(folder / "model.safetensors")(torch.zeros(2, 1, 8, 8)).shape == (2, 128)
 
 
+OWN = """from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+"""
+
+
+@pytest.mark.parametrize("name", ["imported", "copied"])
+def test_the_card_of_a_model_made_elsewhere_loads_it_and_claims_nothing(study, name):
+    trained = study.folder / "models/digits/ca_tride/0/model.safetensors"
+    (study.folder / "elsewhere.py").write_text(OWN)
+    (study.folder / "theirs.safetensors").write_bytes(trained.read_bytes())
+    known = sha256(trained.read_bytes()).hexdigest()
+    before = (study.folder / "params.yaml").read_text()
+    study.edit(
+        lambda params: params["defenses"].update(
+            imported={"method": "own", "model": {"import": "elsewhere:build", "revision": 1}},
+            copied={"method": "own", "model": {"safetensors": "theirs.safetensors", "sha256": known}},
+        )
+    )
+    study.stage("train", "digits", name, 0)
+    study.run(sys.executable, "-m", "workflow", "export", f"digits/{name}/0")
+    (study.folder / "params.yaml").write_text(before)
+    folder = study.folder / f"export/digits-{name}-0"
+    card = (folder / "README.md").read_text()
+    assert "## Training" not in card
+    assert "apache" not in card
+    code = (
+        card.partition("```python\n")[2].partition("```")[0]
+        + "import torch\nprint(model(torch.zeros(2, 1, 8, 8)).shape)"
+    )
+    shape = {"imported": "torch.Size([2, 8])\n", "copied": "torch.Size([2, 128])\n"}[name]
+    command = ("env", f"PYTHONPATH={study.folder}", "sh", "-c", 'cd "$1" && "$2" -c "$3"', "sh")
+    assert study.run(*command, str(folder), sys.executable, code).stdout == shape
+
+
 def test_what_was_not_trained_is_not_exported(study):
     done = study.run(sys.executable, "-m", "workflow", "export", "digits/act/0", check=False)
     assert done.returncode == 1

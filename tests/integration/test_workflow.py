@@ -36,9 +36,55 @@ def test_a_job_asks_for_what_its_dataset_needs(rules):
         assert rule["large"].get("gpu") == (1 if name in {"train", "evaluate", "attack", "transfer"} else None), name
 
 
+def test_a_training_asks_for_what_its_defense_needs(rules):
+    """Its profile may have another device than the dataset's, by which all models are measured."""
+    for name, rule in rules.items():
+        assert rule["own_profile"].get("gpu") == (1 if name == "train" else None), name
+
+
+def test_an_attack_asks_for_the_memory_of_what_it_keeps(rules):
+    """Of 60,502 test images of SOP, 3 x 224 x 224 float32, twice, and for a second attempt once more."""
+    kept = 2 * 60_502 * 3 * 224**2 * 4 / 1e6
+    for name, rule in rules.items():
+        more = rule["all_kept"]["mem_mb"] - 2 * rule["large"]["mem_mb"]
+        assert more == (pytest.approx(2 * kept, rel=1e-4) if name == "attack" else 0), name
+
+
+def test_a_training_has_the_threads_of_its_defense(project):
+    project.edit(lambda params: params["defenses"]["act"].update(training={"threads": 3}))
+    done = project.run("snakemake", "-n", "--cores", "4", "results/digits/act/0/es.json")
+    jobs = (told.partition(":\n") for told in (done.stdout + done.stderr).split("\nrule ")[1:])
+    threads = {name: int(found[1]) for name, _, told in jobs if (found := re.search(r"threads: (\d+)\n", told))}
+    assert threads == {"prepare": 4, "train": 3}  # of other jobs one, which is not told
+
+
 def test_what_jobs_ask_for_limits_nothing_on_one_machine(project):
     """By default Snakemake counts cores alone."""
     assert "resources" not in (project.folder / "profiles/default/config.yaml").read_text()
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory):
+    """This environment in a folder with a space, and a path on which another python comes first."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "an environment").symlink_to(sys.prefix)
+    other = folder / "other" / "python"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 3\n")
+    other.chmod(0o755)
+    return str(folder / "an environment" / "bin" / "python"), f"PATH={other.parent}:/usr/bin:/bin"
+
+
+def test_jobs_and_hooks_run_the_python_that_runs_snakemake(project, elsewhere):
+    python, path = elsewhere
+    done = project.run("env", path, python, "-m", "snakemake", "--cores", "1", "data/digits/images.npy")
+    assert "dvc.lock is left as it is: snakemake has jobs left to do" in done.stdout  # by the hook
+
+
+def test_a_command_with_a_fork_server_has_the_same_python(project, elsewhere):
+    python, path = elsewhere
+    shown = ("python", "-c", "import sys; print(sys.executable)")
+    assert project.run("env", path, python, "-m", "stages.runtime.forkserver", *shown).stdout == f"{python}\n"
 
 
 def test_snakemake_lint_is_clean(project):

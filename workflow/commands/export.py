@@ -1,7 +1,7 @@
 """Export one checkpoint: the weights, a model card and a license note of the data.
 
 They are written to export/<dataset>-<defense>-<seed>/. The card (README.md) describes training, data, measured values
-and limits, in the form that model hubs read.
+and limits, in the form that model hubs read. That of a model made elsewhere says of its training and license nothing.
 """
 
 from __future__ import annotations
@@ -27,48 +27,62 @@ UNKNOWN = (
     "The data are the user's own; this project knows nothing of their license. Add it here before passing this on."
 )
 CARD = """---
-license: apache-2.0
-library_name: pytorch
+{license}library_name: pytorch
 tags: [image-retrieval, metric-learning, adversarial-robustness]
 ---
 
 # {dataset}, {defense}, seed {seed}
 
-An embedding network of a reproduction of *Collapse-Aware Triplet Decoupling for Adversarially Robust Image Retrieval*
-(ICML 2024, arXiv 2312.07364): images (B, C, H, W) in [0, 1] to unit-norm embeddings.
+{about}: images (B, C, H, W) in [0, 1] to unit-norm embeddings.
 
 ## Use
 
 ```python
 from pathlib import Path
 
-from stages.models import checkpoints
-
-model = checkpoints.load(Path("model.safetensors"))
+{load}
 ```
 
-The header of the safetensors file contains the architecture. The model normalizes pixels itself.
-
-## Training
-
-```yaml
-{block}```
-
-Data: {dataset}, {train} training images of {classes} classes. {license}
-
+{use}
+{training}
 ## What was measured
 
 On {test}{attacked}, with attacks within eps {eps:.4g} of pixels in [0, 1].
 
 {table}
 
-The values are of one training; another seed gives others. SHA-256 of the weights: `{sha256}`.
+{repeated}SHA-256 of the weights: `{sha256}`.
 
 ## Limits
 
-This is a study model. Its robustness was measured with the attacks above, not proven; an attacker with more steps or
+{kind}Its robustness was measured with the attacks above, not proven; an attacker with more steps or
 another aim may do better. A small mean pairwise distance (`spread`) raises ERS without protecting a ranking.
 """
+PAPER = """*Collapse-Aware Triplet Decoupling for Adversarially Robust Image Retrieval*
+(ICML 2024, arXiv 2312.07364)"""
+TRAINING = """
+## Training
+
+```yaml
+{block}```
+
+Data: {dataset}, {train} training images of {classes} classes. {license}
+"""
+LOAD = """from stages.models import checkpoints
+
+model = checkpoints.load(Path("model.safetensors"))"""
+LOAD_IMPORTED = """from stages.models import own_models
+
+model = own_models.load(Path("model.safetensors"), {own})"""
+IN_HEADER = "The header of the safetensors file contains the architecture. The model normalizes pixels itself."
+IMPORTED = (
+    "The safetensors file contains weights alone. `{name}` builds the network, so its code must be importable where "
+    "the model is used."
+)
+THEIRS = (
+    "The model was made elsewhere; this project trained nothing and knows nothing of the license of code and weights. "
+    "Add it here before passing this on."
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,24 +106,56 @@ def tested(expected: Mapping[str, Any]) -> str:
 
 def card(loaded: parameters.Params, dataset: str, defense: str, seed: int, model: Path) -> str:
     """The model card as Markdown."""
-    data = loaded["datasets"][dataset]
+    data, block = loaded["datasets"][dataset], parameters.defense(loaded, defense, dataset)
     found = figures(dataset, defense, seed)
     lines = ["| metric | value |", "| --- | ---: |", *(f"| {name} | {value} |" for name, value in found)]
     queries = data["attack_queries"]
     return CARD.format(
+        **(of_another(block["model"]) if "model" in block else of_this_project(data, block, dataset)),
         dataset=dataset,
         defense=defense,
         seed=seed,
-        block=parameters.text(parameters.defense(loaded, defense, dataset)),
-        train=data["expected"]["train"]["images"],
-        classes=data["expected"]["train"]["classes"],
         test=tested(data["expected"]),
-        license=LICENSES.get(dataset, UNKNOWN),
         attacked="" if queries == "all" else f", {queries} of them attacked",
         eps=data["eps"],
         table="\n".join(lines) if found else "Not run: reports/scores.csv has no values of this model.",
         sha256=checksums.sha256(model),
     )
+
+
+def of_this_project(data: Mapping[str, Any], block: parameters.Params, dataset: str) -> dict[str, str]:
+    """The parts of the card of a model that was trained here."""
+    train = data["expected"]["train"]
+    return {
+        "license": "license: apache-2.0\n",
+        "about": f"An embedding network of a reproduction of {PAPER}",
+        "load": LOAD,
+        "use": IN_HEADER,
+        "training": TRAINING.format(
+            block=parameters.text(block),
+            dataset=dataset,
+            train=train["images"],
+            classes=train["classes"],
+            license=LICENSES.get(dataset, UNKNOWN),
+        ),
+        "repeated": "The values are of one training; another seed gives others. ",
+        "kind": "This is a study model. ",
+    }
+
+
+def of_another(own: Mapping[str, Any]) -> dict[str, str]:
+    """The parts of the card of a model that was made elsewhere; ``own`` is its block's ``model``."""
+    imported = "import" in own
+    use = IMPORTED.format(name=own["import"]) if imported else IN_HEADER
+    return {
+        "license": "",
+        "about": f"An embedding network, measured like the rows of a reproduction of {PAPER}",
+        "load": LOAD_IMPORTED.format(own=dict(own)) if imported else LOAD,
+        "use": f"{use}\n\n{THEIRS}",
+        "training": "",
+        "repeated": "",
+        "kind": "",
+    }
 
 
 def run(model: str) -> str:

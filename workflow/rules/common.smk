@@ -1,10 +1,11 @@
 # Shared by all rules: checks before a run, recipes, wildcards and resources.
+import math
 from contextlib import ExitStack
 from pathlib import Path
 
 from stages.data import originals as data_files
-from stages.runtime import artifacts, forkserver
-from workflow import recipes, sync
+from stages.runtime import artifacts, cli, forkserver
+from workflow import cost, recipes, sync
 
 if config != parameters.read():
     sys.exit("params.yaml: overlaid with --config or --configfile, which the stages would not see; edit the file")
@@ -18,6 +19,7 @@ if not sync.is_seen() and not {"-F", "--forceall"} & set(sys.argv):
 if workflow.is_main_process:
     sync.refuse_edited(sync.edited())
 
+forkserver.lead_path()
 reserved = ExitStack()  # locks that a run holds until it ends
 
 
@@ -33,9 +35,14 @@ def recipe(stage):
     return lambda wildcards: recipes.recipe(study, stage, wildcards)
 
 
-def threads(wildcards):
-    """Threads of a job on a dataset: fixed by its training profile, so that --cores cannot change results."""
-    return study["datasets"][wildcards.dataset]["training"]["threads"]
+def profile(rule, wildcards):
+    """The training profile that a job computes by, its defense's or its dataset's."""
+    return parameters.profile(study, rule, wildcards.dataset, wildcards.get("defense"))
+
+
+def threads(rule):
+    """`threads:` of a rule: fixed by the training profile, so that --cores cannot change results."""
+    return lambda wildcards: profile(rule, wildcards)["threads"]
 
 
 def originals(wildcards):
@@ -72,7 +79,7 @@ def of_dataset(root, names):
 
 
 # What jobs request from a scheduler, for data of the papers' size. Ranking and attacks process distances in chunks, so
-# memory hardly grows with the data.
+# memory hardly grows with the data, but with the perturbed images that the key `keep` of an attack asks for.
 MINUTES = {
     "prepare": 240,
     "validate": 60,
@@ -88,16 +95,20 @@ MEMORY = 6000  # MB
 
 def requested(rule):
     """`resources:` of a rule, for a scheduler; on one machine they limit nothing. A second attempt requests twice the
-    memory and time, and so on. A job requests a GPU if the training profile has `device: cuda`."""
+    memory and time, and so on. A job requests a GPU if its training profile has `device: cuda`."""
 
     def gpu(wildcards):
-        return 1 if study["datasets"][wildcards.dataset]["training"].get("device") == "cuda" else None
+        return 1 if profile(rule, wildcards).get("device") == "cuda" else None
+
+    def memory(wildcards, attempt):
+        images = cost.memory(study, wildcards.dataset, wildcards.attack) if rule == "attack" else 0
+        return attempt * (MEMORY + math.ceil(images / 1e6))
 
     found = {
-        "mem_mb": lambda wildcards, attempt: attempt * MEMORY,
+        "mem_mb": memory,
         "runtime": lambda wildcards, attempt: attempt * MINUTES[rule],
     }
-    return found | ({"gpu": gpu} if rule in ("train", "evaluate", "attack", "transfer") else {})
+    return found | ({"gpu": gpu} if rule in cli.ON_DEVICE else {})
 
 
 def logged(command):

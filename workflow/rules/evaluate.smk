@@ -18,7 +18,7 @@ rule evaluate:
         "logs/benchmarks/evaluate/{dataset}-{defense}-{seed}.tsv"
     conda:
         "../envs/model.yaml"
-    threads: threads
+    threads: threads("evaluate")
     resources:
         **requested("evaluate"),
     params:
@@ -46,7 +46,7 @@ rule attack:
         "logs/benchmarks/attack/{dataset}-{defense}-{seed}-{attack}.tsv"
     conda:
         "../envs/model.yaml"
-    threads: threads
+    threads: threads("attack")
     resources:
         **requested("attack"),
     params:
@@ -74,7 +74,7 @@ rule transfer:
         "logs/benchmarks/transfer/{dataset}-{attack}.tsv"
     conda:
         "../envs/model.yaml"
-    threads: threads
+    threads: threads("transfer")
     resources:
         **requested("transfer"),
     params:

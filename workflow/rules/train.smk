@@ -16,7 +16,7 @@ rule train:
         "logs/benchmarks/train/{dataset}-{defense}-{seed}.tsv"
     conda:
         "../envs/model.yaml"
-    threads: threads
+    threads: threads("train")
     resources:
         **requested("train"),
     params:

@@ -22,6 +22,7 @@ from stages.core.neighbors import (
 )
 from stages.core.sets import Sets
 
+BLOCK = 1000  # items whose rankings are measured at a time
 TEMPERATURE = 0.05  # of smooth hinges, in units of the embedding distance (0 to 2): how wide the rounded corner is
 
 
@@ -129,6 +130,11 @@ Values = Callable[[Tensor, int], Tensor]
 Measured = dict[str, Tensor]
 
 
+def one(count: int) -> int:
+    """What most attacks need of each ranking: one item besides the attacked one, however many (``count``) there are."""
+    return 1
+
+
 class Attack(NamedTuple):
     """An attack is three functions.
 
@@ -139,6 +145,8 @@ class Attack(NamedTuple):
     ``smooth``: the objective with its hinges rounded by softplus (``TEMPERATURE``), so that no gradient dies on their
     flat side; None where the objective has no hinge.
     ``perturbs``: "query", or "candidate": then items are of the gallery and targets are queries.
+    ``least``: how many items targets are drawn from at least. ``needs(N)``: of how many of these N, the item itself
+    left out, an item's ranking must consist. With fewer, targets would be items that rankings leave out.
     """
 
     select: Callable[[Gallery, Tensor, Sequence[torch.Generator]], Tensor]
@@ -146,6 +154,8 @@ class Attack(NamedTuple):
     measure: Callable[[AttackBatch, Tensor, Tensor], Measured]
     smooth: Callable[[AttackBatch], Values] | None = None
     perturbs: str = "query"
+    least: int = 1
+    needs: Callable[[int], int] = one
 
 
 def plain_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -183,9 +193,14 @@ def admitted_rows(places: Tensor, admitted: Admitted, count: int) -> Tensor:
     return found
 
 
+def a_hundredth(count: int) -> int:
+    """Of how many nearest items, among ``count``, ``nearby`` draws: max(1, floor(N / 100))."""
+    return max(1, count // 100)
+
+
 def nearby(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One row per item, uniform among its max(1, floor(N / 100)) nearest, the item itself excluded."""
-    count = max(1, len(gallery.labels) // 100)
+    count = a_hundredth(len(gallery.labels))
     near = nearest(gallery.perturbed().embeddings[items], gallery.rows, count, gallery.others(items))
     which = torch.tensor([int(torch.randint(count, (), generator=g)) for g in generators]).to(items)
     return near.gather(1, which[:, None]).squeeze(1)
@@ -195,6 +210,17 @@ def nearest_other(gallery: Gallery, items: Tensor, generators: Sequence[torch.Ge
     """The nearest other gallery row of each item."""
     points = gallery.perturbed().embeddings[items]
     return nearest(points, gallery.rows, 1, gallery.others(items)).squeeze(1)
+
+
+def short_ranking(attack: Attack, gallery: Gallery, items: Tensor) -> tuple[int, int] | None:
+    """The first of some perturbed items (B,) whose ranking is too short for an attack: its place among them and the
+    ranking's length, the item's own entry left out; None if there is none."""
+    wanted = attack.needs(len(gallery.labels))
+    for first, some in zip(range(0, len(items), BLOCK), items.split(BLOCK), strict=True):
+        sizes = torch.as_tensor(gallery.whole(some).size).expand(len(some)) - int(gallery.source is None)
+        if len(short := (sizes < wanted).nonzero()):
+            return first + int(short[0]), int(sizes[short[0]])
+    return None
 
 
 def percentile_rank(points: Tensor, ranking: Ranking, limit: Tensor) -> tuple[Tensor, Tensor]:

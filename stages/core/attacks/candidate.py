@@ -11,6 +11,7 @@ from stages.core.attacks.base import (
     Measured,
     Ranking,
     Values,
+    a_hundredth,
     anywhere,
     nearby,
     percentile_rank,
@@ -72,4 +73,5 @@ ca_minus = Attack(
     partial(measure, name="ca_minus"),
     partial(smooth_objective, sign=-1),
     perturbs="candidate",
+    needs=a_hundredth,
 )

@@ -20,6 +20,7 @@ from stages.core.attacks.base import (
     Measured,
     Ranking,
     Values,
+    a_hundredth,
     anywhere,
     nearby,
     nearest_other,
@@ -176,20 +177,47 @@ def measure_order(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor) -> 
     return {"order": agreeing.mean(dim=1), "order_src": in_sight.mean(dim=1), "order_kept": kept}
 
 
+def kept_and_target(count: int) -> int:
+    """What SPQA- needs of each ranking, of ``count`` items: the kept ones and its target."""
+    return max(a_hundredth(count), min(KEPT, count - 2) + 1)
+
+
+def at_most(most: int, count: int) -> int:
+    """What an attack on ``most`` nearest others needs of each ranking, of ``count`` items: these, or all others."""
+    return max(1, min(most, count - 1))
+
+
 _soft = partial(objective, hinge=mean_soft_hinge)
 qa_plus = Attack(anywhere, partial(objective, sign=1), partial(measure_rank, name="qa_plus"), partial(_soft, sign=1))
-qa_minus = Attack(nearby, partial(objective, sign=-1), partial(measure_rank, name="qa_minus"), partial(_soft, sign=-1))
+qa_minus = Attack(
+    nearby,
+    partial(objective, sign=-1),
+    partial(measure_rank, name="qa_minus"),
+    partial(_soft, sign=-1),
+    needs=a_hundredth,
+)
 gtt = Attack(nearest_other, partial(objective, sign=-1), measure_retained, partial(_soft, sign=-1))
 spqa_plus = Attack(
     anywhere,
     partial(semantics_preserving, sign=1),
     partial(measure_preserved, name="spqa_plus", sign=1),
     partial(semantics_preserving, sign=1, hinge=mean_soft_hinge),
+    least=2,
+    needs=partial(at_most, KEPT),
 )
 spqa_minus = Attack(
     nearby,
     partial(semantics_preserving, sign=-1),
     partial(measure_preserved, name="spqa_minus", sign=-1),
     partial(semantics_preserving, sign=-1, hinge=mean_soft_hinge),
+    least=3,
+    needs=kept_and_target,
 )
-order = Attack(permuted_nearest, order_objective, measure_order, partial(order_objective, hinge=soft_hinge))
+order = Attack(
+    permuted_nearest,
+    order_objective,
+    measure_order,
+    partial(order_objective, hinge=soft_hinge),
+    least=3,
+    needs=partial(at_most, ORDERED),
+)

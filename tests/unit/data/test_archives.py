@@ -42,6 +42,13 @@ def test_a_folder_is_used_as_it_is(raw):
     assert unpack(raw) == (raw, {"a.txt": b"hello"})
 
 
+@pytest.mark.parametrize("name", ["a**b.zip", "a[1].zip", "a?.zip"])
+def test_a_name_that_is_a_pattern(raw, tmp_path, name):
+    zipped(raw / name, ("top/a.txt", b"hello"))
+    assert unpack(raw)[1] == {"top/a.txt": b"hello"}
+    assert left(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("name", "mode"), [("x.tar", "w"), ("x.tgz", "w:gz"), ("x.tar.bz2", "w:bz2"), ("x.tar.xz", "w:xz")]
 )
@@ -120,13 +127,14 @@ def test_contents_larger_than_the_disk_are_refused(raw, monkeypatch):
         unpack(raw)
 
 
-def test_what_a_killed_process_left_is_removed_and_a_living_ones_stays(tmp_path):
-    target = tmp_path / "images.npy"
-    dead, alive = tmp_path / ".999999999.images.npy", tmp_path / f".{os.getppid()}.images.npy"
+@pytest.mark.parametrize("name", ["images.npy", "a[1].npy"])
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_stays(tmp_path, name):
+    target = tmp_path / name
+    dead, alive = tmp_path / f".999999999.{name}", tmp_path / f".{os.getppid()}.{name}"
     dead.write_bytes(b"half")
     alive.write_bytes(b"at work")
     (tmp_path / ".999999999.raw").mkdir()
     with artifacts.writing(target) as (draft,), artifacts.scratch(tmp_path / "raw"):
         draft.write_bytes(b"done")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "images.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, name]
     assert Path(target).read_bytes() == b"done"

@@ -1,5 +1,6 @@
 """Downloads from a loopback server: whole, resumed, damaged, missing."""
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -29,6 +30,9 @@ class Server(BaseHTTPRequestHandler):
             self.reply(200, b"<!DOCTYPE html><html>Please log in</html>")
             return
         content = self.server.files.get(self.path, CONTENT)
+        if self.path.startswith("/eager") and "gzip" in self.headers.get("Accept-Encoding", ""):
+            self.reply(200, gzip.compress(content), headers={"Content-Encoding": "gzip"})
+            return
         if asked and not self.path.startswith("/deaf"):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
@@ -87,6 +91,10 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path, path):
     assert download(what, tmp_path).read_bytes() == CONTENT
     assert server.asked == [(path, "bytes=1000-")]
     assert names(tmp_path) == [path[1:]]
+
+
+def test_a_server_that_compresses_what_it_sends_is_asked_not_to(server, tmp_path):
+    assert download(source(f"{server.url}/eager.txt"), tmp_path).read_bytes() == CONTENT
 
 
 def test_what_came_before_a_break_is_kept_for_the_next_run(server, tmp_path):
