@@ -63,7 +63,7 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     ``run`` is that of ``params``, or another of the same blocks.
 
     Raises:
-        UserError: a file is damaged, or missing beside others of the same job.
+        UserError: a file is damaged, missing beside others of the same job, or of another model than the others.
     """
     run = run or params["run"]
     models: dict[str, dict[str, list[Model]]] = {}
@@ -128,10 +128,38 @@ def read_transfers(dataset: str, attacks: Sequence[str]) -> dict[str, pd.DataFra
     """Per-query values of attacks' transfers between all defenses; those not there are left out.
 
     Raises:
-        UserError: a file is damaged, or missing beside the other.
+        UserError: a file is damaged, missing beside the other, or of other models or attacks than the present ones.
     """
-    paths = {attack: artifacts.transfer_files(dataset, attack)[0] for attack in attacks}
-    return {attack: read_results(path)[1] for attack, path in paths.items() if path.exists()}
+    found = {}
+    for attack in attacks:
+        path = artifacts.transfer_files(dataset, attack)[0]
+        if path.exists():
+            report, found[attack] = read_results(path)
+            check_transfer(report, path, dataset, attack, found[attack])
+    return found
+
+
+def inputs_of_attack(benign: checksums.Report, folder: Path) -> dict[str, str]:
+    """SHA-256 by path of what an attack on a model is made of, by ``benign``, the report of its evaluation."""
+    return benign["inputs"] | {(folder / "gallery.npy").as_posix(): benign["outputs"]["gallery.npy"]}
+
+
+def check_transfer(report: checksums.Report, path: Path, dataset: str, attack: str, table: pd.DataFrame) -> None:
+    """Compare what the transfer at ``path`` was made of with the present results of the models in its ``table``.
+
+    What was deleted of them since is not compared.
+
+    Raises:
+        UserError: they differ; names the first.
+    """
+    now: dict[str, str] = {}
+    for defense, seed in table[["defense", "seed"]].drop_duplicates().itertuples(index=False):
+        folder = artifacts.result_dir(dataset, defense, seed)
+        benign, own = folder / "benign.json", folder / f"{attack}.json"
+        now |= inputs_of_attack(checksums.load(benign), folder) if benign.exists() else {}
+        now |= checksums.hashes(own) if own.exists() else {}
+    then = {name: sha256 for name, sha256 in report["inputs"].items() if name in now}
+    checksums.check_inputs({"inputs": then}, path, now)
 
 
 def of_model(transfers: Mapping[str, pd.DataFrame], defense: str, seed: int) -> strong.Transferred:
@@ -150,7 +178,7 @@ def read_model(
     ``blocks`` are those of the attacks for the dataset, ``transferred`` what such images did to this model.
 
     Raises:
-        UserError: a file is damaged, or missing beside others of the same job.
+        UserError: a file is damaged, missing beside others of the same job, or of another model than ``benign.json``.
     """
     folder, words = artifacts.result_dir(dataset, defense, seed), f"{dataset}-{defense}-{seed}"
     history = artifacts.model_dir(dataset, defense, seed) / "history.csv"
@@ -162,6 +190,7 @@ def read_model(
         path = folder / f"{attack}.json"
         if path.exists():
             reports[attack], runs[attack] = read_results(path, "metrics", "checks")
+            checksums.check_inputs(reports[attack], path, inputs_of_attack(benign, folder))
             sources[attack] = source(path, reports[attack], f"attack/{words}-{attack}")
     for attack, report in reports.items():
         table = strong.strongest(attack, blocks, runs, transferred)

@@ -1,0 +1,107 @@
+"""Results read from files: only those that belong together."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.reporting import results
+from stages.runtime import artifacts, checksums, params
+from stages.runtime.errors import UserError
+from workflow.commands import show
+
+FOLDER = Path("results/digits/act/0")
+BENIGN = {"recall_at_1": 90.0, "chance": 20.0, "spread": 1.0}
+CHECKS = {"improved": 1.0, "stuck": 0.0, "largest_change": 0.3}
+
+
+def dump(path, table, report):
+    """A report with its table beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path.with_suffix(".parquet"), index=False)
+    checksums.dump(report, path, {name.name: name for name in path.parent.glob(f"{path.stem}.parquet")})
+
+
+def made_of(model, folder):
+    """What evaluate records of a model."""
+    return {"data/digits/images.npy": "pixels", f"models/{folder.relative_to('results')}/model.safetensors": model}
+
+
+def evaluated(model, folder=FOLDER, gallery=""):
+    """What evaluate leaves of a model with this content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gallery.npy").write_text(gallery or model)
+    table = pd.DataFrame({"image_id": [1, 2], "recall_at_1": [100.0, 80.0]})
+    table.to_parquet(folder / "benign.parquet", index=False)
+    beside = {name: folder / name for name in ("benign.parquet", "gallery.npy")}
+    checksums.dump({"metrics": BENIGN, "inputs": made_of(model, folder)}, folder / "benign.json", beside)
+
+
+def attacked(model, folder=FOLDER, name="ltm"):
+    """What an attack on a model leaves, whose gallery is the present one."""
+    inputs = made_of(model, folder) | checksums.hashes(folder / "gallery.npy")
+    table = pd.DataFrame({"image_id": [1, 2], "row": [0, 1], "ltm_before": 90.0, "ltm_after": [60.0, 40.0]})
+    means = {"ltm": {"before": 90.0, "after": 50.0}}
+    dump(folder / f"{name}.json", table, {"metrics": means, "checks": CHECKS, "inputs": inputs})
+
+
+def transferred(*defenses, name="ltm"):
+    """What a transfer leaves between models whose contents are called like their defenses."""
+    inputs = {}
+    for defense in defenses:
+        folder = artifacts.result_dir("digits", defense, 0)
+        inputs |= made_of(defense, folder) | checksums.hashes(folder / "gallery.npy", folder / f"{name}.json")
+    pairs = [{"seed": 0, "source": one, "defense": other} for one in defenses for other in defenses]
+    dump(artifacts.transfer_files("digits", name)[0], pd.DataFrame(pairs), {"inputs": inputs})
+
+
+@pytest.fixture
+def loaded(tmp_path, monkeypatch):
+    """The parameters, standing in an empty folder."""
+    found = params.load()
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def blocks(loaded):
+    return {"ltm": params.attack(loaded, "ltm", "digits")}
+
+
+@pytest.mark.parametrize("changed", ["model", "gallery"])
+def test_an_attack_on_another_model_is_not_shown_beside_the_present_one(loaded, changed):
+    evaluated("first")
+    attacked("first")
+    assert results.read_model("digits", "act", 0, blocks(loaded)).values["ltm"] == 50
+    assert show.cell(loaded, "digits/act/0/ltm").split() == ["ltm", "50.000", "(before:", "90.000)"]
+    if changed == "model":
+        evaluated("second")
+    else:
+        evaluated("first", gallery="rounded otherwise")
+    for read in (lambda: results.read_model("digits", "act", 0, blocks(loaded)),
+                 lambda: show.cell(loaded, "digits/act/0/ltm")):  # fmt: skip
+        with pytest.raises(UserError) as told:
+            read()
+        assert str(told.value).startswith("results/digits/act/0/ltm.json: is not of the present ")
+        assert str(told.value).endswith("; run `python -m stages.attack digits act 0 ltm` again")
+    assert show.cell(loaded, "digits/act/0/benign").startswith("chance")
+    attacked("second" if changed == "model" else "first")
+    assert results.read_model("digits", "act", 0, blocks(loaded)).values["ltm"] == 50
+
+
+def test_a_transfer_of_other_models_or_attacks_is_refused(loaded):
+    folders = {defense: artifacts.result_dir("digits", defense, 0) for defense in ("act", "hm")}
+    for defense, folder in folders.items():
+        evaluated(defense, folder)
+        attacked(defense, folder)
+    transferred("act", "hm")
+    assert len(results.read_transfers("digits", ["ltm"])["ltm"]) == 4
+    evaluated("second", folders["hm"])
+    attacked("second", folders["hm"])
+    for gone in ("", "benign.json", "ltm.json"):
+        if gone:
+            (folders["hm"] / gone).unlink()
+        if gone != "ltm.json":
+            with pytest.raises(UserError, match=r"^results/transfer/digits/ltm\.json: is not of the present .*"
+                               r"hm.*; run `python -m stages\.transfer digits ltm` again$"):  # fmt: skip
+                results.read_transfers("digits", ["ltm"])
+    assert len(results.read_transfers("digits", ["ltm"])["ltm"]) == 4
