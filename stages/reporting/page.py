@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from stages.core.scores import MEASURED_BY
 from stages.reporting import differences, tables
-from stages.reporting.results import Model, lead
+from stages.reporting.results import Model, having, lead
 from stages.reporting.tables import Row
 from stages.reporting.transfers import HOW_TO_READ
 from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, UNPUBLISHED, tally
@@ -90,13 +90,13 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
     leaders = [found for metric in differences.SCORES if (found := _leader(section["rows"], models, metric))]
     if not leaders or leaders[0]["metric"] != "ers":
         return None
-    first = leaders[0]["first"]
+    scored = having(models[leaders[0]["first"].defense], "ers")
     return {
         "dataset": section["dataset"],
         "leaders": leaders,
         "marked": [row for row in section["rows"] if row.mark and row.cells.get("ers") is not None],
-        "queries": models[first.defense][0].attacked,
-        "seeds": len(models[first.defense]),
+        "queries": scored[0].attacked,
+        "seeds": len(scored),
         "differences": [
             (heading, matrix) for heading, _, matrix in differences.of_rows(section["dataset"], section["rows"], models)
         ],
@@ -104,12 +104,16 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
 
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
-    """The first row by a score and the second; ``sure`` where the interval of their difference is above zero."""
+    """The first row by a score and the second; ``sure`` where the interval of their difference is above zero.
+
+    ``seeds`` is the number of those that have the score in both.
+    """
     means = {row.defense: cell.mean for row in rows if row.mark != "collapsed" and (cell := row.cells.get(metric))}
     ranked = sorted((row for row in rows if row.defense in means), key=lambda row: -means[row.defense])
     if not ranked:
         return None
     first, *others = ranked
+    of_both = [{model.seed for model in having(models[row.defense], metric)} for row in ranked[:2]]
     gap = lead(models[first.defense], models[others[0].defense], metric) if others else None
     return {
         "metric": metric,
@@ -117,6 +121,7 @@ def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> 
         "first": first,
         "second": others[0] if others else None,
         "gap": gap,
+        "seeds": len(set.intersection(*of_both)),
         "sure": bool(gap and gap.interval and gap.interval.low > 0),
     }
 
@@ -162,8 +167,8 @@ def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
 
     def anchor(dataset: str, defense: str, metric: str) -> str:
         place, job = f"from-{dataset}-{defense}", origin(metric)
-        having = [found["seed"] for found in seeds[dataset, defense] if job in found["sources"]]
-        return f"{place}-{having[0]}-{job}" if having else place
+        ran = [found["seed"] for found in seeds[dataset, defense] if job in found["sources"]]
+        return f"{place}-{ran[0]}-{job}" if ran else place
 
     return anchor
 

@@ -224,9 +224,14 @@ def mark(models: list[Model]) -> str:
     return "shrunk" if any(model.values["spread"] < SHRUNK_BELOW for model in models) else ""
 
 
-def estimated(models: list[Model], metric: str) -> Estimate | None:
+def having(models: Sequence[Model], metric: str) -> list[Model]:
+    """The models that have a metric."""
+    return [model for model in models if metric in model.values]
+
+
+def estimated(models: Sequence[Model], metric: str) -> Estimate | None:
     """Our estimate of a metric over the seeds that have it; None where it did not run."""
-    found = [model for model in models if metric in model.values]
+    found = having(models, metric)
     if not found:
         return None
     draws = [model.draws[metric] for model in found if metric in model.draws]
@@ -238,8 +243,8 @@ def lead(first: Sequence[Model], second: Sequence[Model], metric: str) -> Estima
 
     None where no seed has it in both.
     """
-    others = {model.seed: model for model in second if metric in model.values}
-    pairs = [(model, others[model.seed]) for model in first if metric in model.values and model.seed in others]
+    others = {model.seed: model for model in having(second, metric)}
+    pairs = [(model, others[model.seed]) for model in having(first, metric) if model.seed in others]
     if not pairs:
         return None
     gaps = [one.values[metric] - other.values[metric] for one, other in pairs]

@@ -74,6 +74,24 @@ def test_only_three_trainings_call_a_defense_the_most_robust(seeds, words):
     assert headline.groups() == (f"ACT {words}:", "Vanilla")
 
 
+def unattacked(seed):
+    """A model that was evaluated only."""
+    found = model(0, seed)
+    return found._replace(values={name: found.values[name] for name in ("recall_at_1", "spread", "collapsed")})
+
+
+@pytest.mark.parametrize("lacking", ["act", "vanilla"])
+def test_seeds_that_were_only_evaluated_are_no_trainings_to_compare(lacking):
+    """Of three seeds one was attacked, and that is not the first: bootstrap intervals of this one."""
+    models = {"act": [model(30, seed) for seed in range(3)], "vanilla": [model(20, seed) for seed in range(3)]}
+    models[lacking][:2] = [unattacked(seed)._replace(attacked=49) for seed in range(2)]
+    text, found = printed(models), standing(models)
+    assert by_ers(found)["gap"].over == "queries"
+    assert "<strong>ACT leads with this training:</strong>" in text
+    assert (found["seeds"], found["queries"]) == (1 if lacking == "act" else 3, 50)
+    assert ("each defense was trained once" in text) == (lacking == "act")
+
+
 def test_the_leader_is_ahead_where_the_interval_of_the_difference_excludes_zero():
     found = standing({"vanilla": [model(20)], "act": [model(30)], "hm": [model(26)]})
     first = by_ers(found)
