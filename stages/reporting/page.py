@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from stages.core.scores import MEASURED_BY
 from stages.reporting import differences, tables
-from stages.reporting.results import Model, having, lead
+from stages.reporting.results import Model, having, lead, ranking
 from stages.reporting.tables import Row
 from stages.reporting.transfers import HOW_TO_READ
 from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, UNPUBLISHED, tally
@@ -108,18 +108,21 @@ def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> 
 
     ``seeds`` is the number of those that have the score in both.
     """
-    means = {row.defense: cell.mean for row in rows if row.mark != "collapsed" and (cell := row.cells.get(metric))}
-    ranked = sorted((row for row in rows if row.defense in means), key=lambda row: -means[row.defense])
+    shown = {row.defense: row for row in rows if row.mark != "collapsed" and row.cells.get(metric)}
+    ranked = [shown[name] for name in ranking({defense: models[defense] for defense in shown}, metric)]
     if not ranked:
         return None
-    first, *others = ranked
+    first, second = ranked[0], ranked[1] if len(ranked) > 1 else None
+    gap = lead(models[first.defense], models[second.defense], metric) if second else None
+    if second and gap and gap.mean < 0:  # the two share further seeds, which turn the order around
+        first, second = second, first
+        gap = lead(models[first.defense], models[second.defense], metric)
     of_both = [{model.seed for model in having(models[row.defense], metric)} for row in ranked[:2]]
-    gap = lead(models[first.defense], models[others[0].defense], metric) if others else None
     return {
         "metric": metric,
         "heading": tables.column(metric).heading,
         "first": first,
-        "second": others[0] if others else None,
+        "second": second,
         "gap": gap,
         "seeds": len(set.intersection(*of_both)),
         "sure": bool(gap and gap.interval and gap.interval.low > 0),

@@ -238,6 +238,21 @@ def estimated(models: Sequence[Model], metric: str) -> Estimate | None:
     return estimate([model.values[metric] for model in found], draws)
 
 
+def ranking(models: Mapping[str, Sequence[Model]], metric: str) -> list[str]:
+    """The defenses that have a metric by its mean, the highest first.
+
+    Means are over the seeds that all of them have it in, as differences are: a seed that one of them lacks would rank
+    its difficulty. Where no seed has it in all, each mean is over the seeds of its own.
+    """
+    found = {defense: those for defense, each in models.items() if (those := having(each, metric))}
+    shared = set.intersection(*({model.seed for model in those} for those in found.values())) if found else set()
+    means = {
+        defense: np.mean([model.values[metric] for model in those if model.seed in shared or not shared])
+        for defense, those in found.items()
+    }
+    return sorted(means, key=lambda defense: -means[defense])
+
+
 def lead(first: Sequence[Model], second: Sequence[Model], metric: str) -> Estimate | None:
     """By how much ``first`` is above ``second`` in a metric, over the seeds and the resampled queries of both.
 

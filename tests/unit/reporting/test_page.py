@@ -229,6 +229,32 @@ def test_names_of_figures_follow_the_run():
     assert len(names) == 1 + 5 * len(LOADED["run"]["datasets"])
 
 
+def test_defenses_are_ranked_over_the_seeds_that_all_of_them_have():
+    """ACT lacks the hard seed, so its mean over its own seeds is above HM's; seed by seed HM is ahead by 10."""
+    easy = {"act": [model(39, 0), model(41, 1)], "hm": [model(49, 0), model(51, 1)]}
+    models = {"act": easy["act"], "hm": [*easy["hm"], model(5, 2)], "vanilla": [model(3, seed) for seed in range(3)]}
+    assert estimated(models["act"], "ers").mean > estimated(models["hm"], "ers").mean
+    found = standing(models)
+    first = by_ers(found)
+    assert (first["first"].label, first["second"].label, first["seeds"]) == ("HM[S,LGA]", "ACT", 2)
+    assert first["gap"].mean == pytest.approx(10)
+    assert first["sure"]
+    ((_, pairs),) = found["differences"]
+    assert list(pairs.index) == ["HM[S,LGA]", "ACT"]
+    assert list(pairs.columns) == ["ACT", "Vanilla"]
+    apart = by_ers(standing({"act": [model(40, 0)], "hm": [model(35, 2)]}))
+    assert (apart["first"].label, apart["gap"]) == ("ACT", None)
+
+
+def test_the_leader_is_ahead_over_all_seeds_that_the_first_two_share():
+    """Vanilla has the first seed alone, in which ACT is ahead of HM by luck."""
+    seeds = range(4)
+    models = {"act": [model(41, 0), *(model(30, s) for s in seeds[1:])], "hm": [model(40 + s / 9, s) for s in seeds]}
+    first = by_ers(standing(models | {"vanilla": [model(3, 0)]}))
+    assert (first["first"].label, first["second"].label, first["seeds"]) == ("HM[S,LGA]", "ACT", 4)
+    assert first["gap"].mean > 0
+
+
 def test_two_leaders_without_a_common_seed_are_not_compared():
     models = {"act": [model(30, 0)], "hm": [model(20, 1)]}
     found = standing(models)
