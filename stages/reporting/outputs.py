@@ -103,13 +103,14 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
         if "published" in block:
             extra = {"table": name, "tolerance_percent": block["tolerance"]}
             comparison += [extra | cell for cell in cells]
-        places = {dataset: f"{dataset}{sample(models[dataset])}" for dataset in models if dataset in by_dataset}
+        samples = {dataset: sample(found, params["datasets"][dataset]) for dataset, found in models.items()}
+        places = {dataset: f"{dataset}{samples[dataset]}" for dataset in models if dataset in by_dataset}
         for suffix, sign, write in (("md", "###", tables.markdown), ("tex", "%", latex.latex)):
             shown = [write(block, place, by_dataset[dataset]) for dataset, place in places.items()]
             nothing = f"{sign} {block['title']}: no dataset of the run is in this table\n"
             (folder / f"{name}.{suffix}").write_text("\n".join(shown) or nothing)
         for dataset, rows in by_dataset.items():
-            sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
+            sections.append(page.section(name, dataset, block, rows, samples.get(dataset, "")))
     return sections, comparison
 
 
@@ -178,12 +179,19 @@ def absent(params: Params, models: Models, transferred: transfers.Transfers) -> 
     return missing
 
 
-def sample(models: Mapping[str, list[Model]]) -> str:
-    """Words for a heading where not every test image was attacked; the same images were, for every model."""
-    first = next((model for found in models.values() for model in found), None)
-    if first is None or first.attacked == first.queries:
-        return ""
-    return f" (attacks on {first.attacked} of {first.queries} test images)"
+def sample(models: Mapping[str, list[Model]], data: Mapping[str, Any]) -> str:
+    """Words for a heading where not every test image was attacked; the same images were, for every model.
+
+    ``data`` is the dataset's block. Images of a gallery of its own are counted apart from the queries.
+    """
+    found = [model for each in models.values() for model in each]
+    attacked = next((model.attacked for model in found if model.attacked), 0)
+    candidates = next((model.candidates for model in found if model.candidates), 0)
+    searched = data["expected"].get("gallery", {}).get("images", 0)
+    asked = found[0].queries if found else 0
+    counts = ((attacked, asked, "queries" if searched else "test images"), (candidates, searched, "gallery images"))
+    told = [f"{some} of {each} {what}" for some, each, what in counts if 0 < some < each]
+    return f" (attacks on {' and '.join(told)})" if told else ""
 
 
 def score_table(models: Models) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +34,9 @@ class Model(NamedTuple):
     """One model's values.
 
     ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means; ``checks``
-    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many queries there are and
-    ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign"; ``doubts`` the signs that
-    attacks were too weak.
+    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many queries there are,
+    ``attacked`` how many of them were attacked and ``candidates`` how many images of a gallery of its own, 0 where no
+    such attack ran; ``sources`` by attack, and of "benign"; ``doubts`` the signs that attacks were too weak.
     """
 
     values: dict[str, float]
@@ -48,6 +48,7 @@ class Model(NamedTuple):
     seed: int = 0
     sources: Mapping[str, Source] = {}
     doubts: Sequence[str] = ()
+    candidates: int = 0
 
 
 def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str, str, Model]]:
@@ -199,17 +200,31 @@ def read_model(
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
     measured = Queries(queries.drop(columns="image_id"), pd.DataFrame(before), pd.DataFrame(after))
     values, draws = scores(benign["metrics"], measured, dataset)
+    attacked, candidates = perturbed(runs.values(), queries["image_id"])
     return Model(
         values,
         draws,
         checks={attack: report["checks"] for attack, report in reports.items()},
         history=curves,
         queries=len(queries),
-        attacked=min(len(measured.after), len(queries)) if runs else len(queries),
+        attacked=attacked,
         seed=seed,
         sources=sources,
         doubts=strong.doubts(defense, blocks, runs, transferred),
+        candidates=candidates,
     )
+
+
+def perturbed(tables: Iterable[pd.DataFrame], queries: pd.Series) -> tuple[int, int]:
+    """How many queries attacks perturbed, and how many images that are none: those of a gallery of its own.
+
+    ``tables`` have the per-query values of one attack each, ``queries`` the image ids of all queries (Q,).
+    """
+    found = {True: 0, False: 0}
+    for table in tables:
+        of_queries = bool(table["image_id"].isin(queries).all())
+        found[of_queries] = max(found[of_queries], len(table))
+    return found[True], found[False]
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:

@@ -92,6 +92,26 @@ def test_seeds_that_were_only_evaluated_are_no_trainings_to_compare(lacking):
     assert ("each defense was trained once" in text) == (lacking == "act")
 
 
+@pytest.mark.parametrize(
+    ("attacked", "gallery", "words"),
+    [
+        ([(50, 0)], 0, ""),
+        ([(0, 0)], 0, ""),
+        ([], 0, ""),
+        ([(20, 0)], 0, " (attacks on 20 of 50 test images)"),
+        ([(0, 0), (20, 0)], 0, " (attacks on 20 of 50 test images)"),
+        ([(50, 80)], 80, ""),
+        ([(50, 60)], 80, " (attacks on 60 of 80 gallery images)"),
+        ([(0, 0), (20, 0), (20, 20)], 80, " (attacks on 20 of 50 queries and 20 of 80 gallery images)"),
+    ],
+)
+def test_a_heading_says_how_many_images_were_attacked(attacked, gallery, words):
+    """Of the first models that were attacked, queries and a gallery of its own apart."""
+    models = [model(20)._replace(attacked=some, candidates=others) for some, others in attacked]
+    data = {"expected": {"query": {"images": 50}, "gallery": {"images": gallery}} if gallery else {}}
+    assert outputs.sample({"vanilla": [], "act": models[:1], "hm": models[1:]}, data) == words
+
+
 def test_the_leader_is_ahead_where_the_interval_of_the_difference_excludes_zero():
     found = standing({"vanilla": [model(20)], "act": [model(30)], "hm": [model(26)]})
     first = by_ers(found)

@@ -37,10 +37,11 @@ def evaluated(model, folder=FOLDER, gallery=""):
     checksums.dump({"metrics": BENIGN, "inputs": made_of(model, folder)}, folder / "benign.json", beside)
 
 
-def attacked(model, folder=FOLDER, name="ltm"):
+def attacked(model, folder=FOLDER, name="ltm", ids=(1, 2)):
     """What an attack on a model leaves, whose gallery is the present one."""
     inputs = made_of(model, folder) | checksums.hashes(folder / "gallery.npy")
-    table = pd.DataFrame({"image_id": [1, 2], "row": [0, 1], "ltm_before": 90.0, "ltm_after": [60.0, 40.0]})
+    table = pd.DataFrame({"image_id": ids, "row": range(len(ids)), "ltm_before": 90.0})
+    table["ltm_after"] = 50.0
     means = {"ltm": {"before": 90.0, "after": 50.0}}
     dump(folder / f"{name}.json", table, {"metrics": means, "checks": CHECKS, "inputs": inputs})
 
@@ -105,3 +106,21 @@ def test_a_transfer_of_other_models_or_attacks_is_refused(loaded):
                                r"hm.*; run `python -m stages\.transfer digits ltm` again$"):  # fmt: skip
                 results.read_transfers("digits", ["ltm"])
     assert len(results.read_transfers("digits", ["ltm"])["ltm"]) == 4
+
+
+def test_attacked_images_are_counted_by_what_they_are(loaded):
+    """A gallery of its own has other images than the queries, 1 and 2, and more of them may be attacked."""
+    evaluated("first")
+    attacks = {name: params.attack(loaded, name, "digits") for name in ("ltm", "ca_plus")}
+
+    def counts():
+        model = results.read_model("digits", "act", 0, attacks)
+        return model.queries, model.attacked, model.candidates
+
+    assert counts() == (2, 0, 0)
+    attacked("first", name="ca_plus", ids=(5, 6, 7))
+    assert counts() == (2, 0, 3)
+    attacked("first", ids=(2,))
+    assert counts() == (2, 1, 3)
+    attacked("first", name="ca_plus", ids=(1, 2))
+    assert counts() == (2, 2, 0)
