@@ -41,7 +41,7 @@ def write(params: Params) -> list[Path]:
         )
     log.info("read %d models", count)
     run, labels = params["run"], labels_of(params)
-    transferred = {dataset: results.read_transfers(dataset, run["transfer"]) for dataset in run["datasets"]}
+    transferred = {dataset: results.read_transfers(dataset, run) for dataset in run["datasets"]}
     failed, collapsed = doubts.failed_checks(models), doubts.collapses(models)
     doubtful = doubts.weak_attacks(models)
     reports = artifacts.REPORTS

@@ -70,7 +70,7 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     models: dict[str, dict[str, list[Model]]] = {}
     for dataset in run["datasets"]:
         blocks = {name: parameters.attack(params, name, dataset) for name in run["attacks"]}
-        transfers = read_transfers(dataset, run["transfer"])
+        transfers = read_transfers(dataset, params["run"])
         models[dataset] = {
             defense: [
                 read_model(dataset, defense, seed, blocks, of_model(transfers, defense, seed))
@@ -125,17 +125,24 @@ def read_results(path: Path, *keys: str) -> tuple[checksums.Report, pd.DataFrame
     return report, read_table(values)
 
 
-def read_transfers(dataset: str, attacks: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Per-query values of attacks' transfers between all defenses; those not there are left out.
+def read_transfers(dataset: str, run: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Per-query values of attacks' transfers between defenses of a run, by attack; those not there are left out.
+
+    So is what a transfer has of defenses and seeds that are no longer in the run.
 
     Raises:
         UserError: a file is damaged, missing beside the other, or of other models or attacks than the present ones.
     """
     found = {}
-    for attack in attacks:
+    for attack in run["transfer"]:
         path = artifacts.transfer_files(dataset, attack)[0]
-        if path.exists():
-            report, found[attack] = read_results(path)
+        if not path.exists():
+            continue
+        report, table = read_results(path)
+        inside = table["seed"].isin(run["seeds"])
+        inside &= table["source"].isin(run["defenses"]) & table["defense"].isin(run["defenses"])
+        if inside.any():
+            found[attack] = table[inside]
             check_transfer(report, path, dataset, attack, found[attack])
     return found
 

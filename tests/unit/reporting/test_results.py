@@ -12,6 +12,7 @@ from workflow.commands import show
 
 FOLDER = Path("results/digits/act/0")
 BENIGN = {"recall_at_1": 90.0, "chance": 20.0, "spread": 1.0}
+RUN = {"transfer": ["ltm"], "defenses": ["act", "hm"], "seeds": [0]}
 CHECKS = {"improved": 1.0, "stuck": 0.0, "largest_change": 0.3}
 
 
@@ -95,7 +96,7 @@ def test_a_transfer_of_other_models_or_attacks_is_refused(loaded):
         evaluated(defense, folder)
         attacked(defense, folder)
     transferred("act", "hm")
-    assert len(results.read_transfers("digits", ["ltm"])["ltm"]) == 4
+    assert len(results.read_transfers("digits", RUN)["ltm"]) == 4
     evaluated("second", folders["hm"])
     attacked("second", folders["hm"])
     for gone in ("", "benign.json", "ltm.json"):
@@ -104,8 +105,37 @@ def test_a_transfer_of_other_models_or_attacks_is_refused(loaded):
         if gone != "ltm.json":
             with pytest.raises(UserError, match=r"^results/transfer/digits/ltm\.json: is not of the present .*"
                                r"hm.*; run `python -m stages\.transfer digits ltm` again$"):  # fmt: skip
-                results.read_transfers("digits", ["ltm"])
-    assert len(results.read_transfers("digits", ["ltm"])["ltm"]) == 4
+                results.read_transfers("digits", RUN)
+    assert len(results.read_transfers("digits", RUN)["ltm"]) == 4
+
+
+def test_what_a_transfer_has_of_others_than_the_run_is_left_out(loaded):
+    """Defenses and seeds that were taken out of the run since, as sources and as what is measured."""
+    for defense in ("act", "hm"):
+        evaluated(defense, artifacts.result_dir("digits", defense, 0))
+        attacked(defense, artifacts.result_dir("digits", defense, 0))
+    transferred("act", "hm")
+    (left,) = results.read_transfers("digits", RUN | {"defenses": ["act"]})["ltm"].itertuples(index=False)
+    assert left == (0, "act", "act")
+    evaluated("second", artifacts.result_dir("digits", "hm", 0))  # what is left out may be of other models
+    assert list(results.read_transfers("digits", RUN | {"defenses": ["act"]})) == ["ltm"]
+    assert results.read_transfers("digits", RUN | {"seeds": [1]}) == {}
+    assert results.read_transfers("digits", RUN | {"defenses": ["est"]}) == {}
+
+
+def test_the_strong_values_of_a_table_take_transfers_of_the_run(loaded):
+    """`ca-tride show` of a table with one row sees the images made on the run's other defenses, as the report does."""
+    for defense in ("act", "hm"):
+        evaluated(defense, artifacts.result_dir("digits", defense, 0))
+        attacked(defense, artifacts.result_dir("digits", defense, 0))
+    transferred("act", "hm")
+    loaded["run"] |= RUN | {"datasets": ["digits"]}
+    seen = []
+    read = results.read_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "read_model", lambda *given: seen.append(given[4]["ltm"]) or read(*given[:4]))
+        results.read_models(loaded, loaded["run"] | {"defenses": ["act"], "attacks": ["ltm"]})
+    assert seen[0]["source"].tolist() == ["act", "hm"]
 
 
 def test_attacked_images_are_counted_by_what_they_are(loaded):
