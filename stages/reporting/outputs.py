@@ -76,8 +76,7 @@ def write(params: Params) -> list[Path]:
 
 def html(params: Params, models: Models, sections: list[dict[str, Any]], **content: object) -> str:
     """The page."""
-    run = params["run"]
-    first = [part for part in sections if part["name"] == next(iter(params["tables"]))]
+    run, first = params["run"], leading(sections)
     return page.render(
         run=run,
         sections=sections,
@@ -140,8 +139,17 @@ def draw(
 
 
 def panels(sections: list[dict[str, Any]]) -> dict[str, list[Row]]:
-    """The rows of the first table by dataset."""
-    return {part["dataset"]: part["rows"] for part in sections if part["name"] == sections[0]["name"]}
+    """The rows of the leading table by dataset."""
+    return {part["dataset"]: part["rows"] for part in leading(sections)}
+
+
+def leading(sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sections of the first table that has results of any dataset, or of the first one where none has.
+
+    Tables of other datasets may come before it, and have published values at most.
+    """
+    name = next((part["name"] for part in sections if part["ran"]), sections[0]["name"] if sections else "")
+    return [part for part in sections if part["name"] == name]
 
 
 def labels_of(params: Params) -> dict[str, str]:

@@ -275,6 +275,37 @@ def test_the_leader_is_ahead_over_all_seeds_that_the_first_two_share():
     assert first["gap"].mean > 0
 
 
+@pytest.mark.parametrize("before", [["robrank_mnist"], ["robrank_mnist", "main_eta32"]])
+def test_tables_without_results_do_not_hide_the_scores_of_a_later_one(before):
+    """The first is of another dataset, the second has published rows of one; a further table has results as well."""
+    models = {"digits": {"act": [model(30)], "vanilla": [model(20)]}}
+    places = [*((name, "mnist" if name == "robrank_mnist" else "cub") for name in before), ("main", "digits")]
+    sections = [
+        page.section(name, data, block, table_rows(block, data, models.get(data, {}), published.read()), "")
+        for name, data in [*places, ("main", "cub"), ("strong", "digits")]
+        for block in [LOADED["tables"][name]]
+    ]
+    assert [part["ran"] for part in sections] == [*([False] * len(before)), True, False, True]
+    loaded = LOADED | {"tables": {name: LOADED["tables"][name] for name in [*before, "main", "strong"]}}
+    text = outputs.html(loaded, models, sections, **NOTHING)
+    assert "<strong>ACT leads with this training:</strong>" in text
+    assert re.findall(r'<details class="box" id="table-(\S+)" open>', text) == ["main-digits"]
+    first, further = text.index('id="table-main-digits"'), text.index('id="table-strong-digits"')
+    assert first < text.index("<h3>Further tables</h3>") < further
+    shown = outputs.panels(sections)
+    assert list(shown) == ["digits", "cub"]
+    assert [row.defense for row in shown["digits"]][:1] == ["vanilla"]
+
+
+def test_a_first_table_of_another_dataset_may_have_nothing_to_show():
+    """With `papers: []` it has no published values and no section at all."""
+    models = {"digits": {"act": [model(30)], "vanilla": [model(20)]}}
+    block = LOADED["tables"]["main"]
+    section = page.section("main", "digits", block, table_rows(block, "digits", models["digits"], {}), "")
+    loaded = LOADED | {"tables": {"elsewhere": block | {"datasets": ["mnist"]}, "main": block}}
+    assert "<strong>ACT leads with this training:</strong>" in outputs.html(loaded, models, [section], **NOTHING)
+
+
 def test_two_leaders_without_a_common_seed_are_not_compared():
     models = {"act": [model(30, 0)], "hm": [model(20, 1)]}
     found = standing(models)
