@@ -306,6 +306,14 @@ def test_a_first_table_of_another_dataset_may_have_nothing_to_show():
     assert "<strong>ACT leads with this training:</strong>" in outputs.html(loaded, models, [section], **NOTHING)
 
 
+def test_of_rows_that_are_called_alike_the_better_one_is_bold():
+    models = {"vanilla": [model(20)], "act": [model(30)]}
+    block = {"title": "T", "columns": ["ers"], "intervals": [], "rows": {name: {"label": "Same"} for name in models}}
+    section = page.section("main", "digits", block, table_rows(block, "digits", models, {}), "")
+    text = outputs.html(LOADED, {"digits": models}, [section], **NOTHING)
+    assert re.findall(r'<td data-value="(.+?)"( class="best")?>', text) == [("20.0", ""), ("30.0", ' class="best"')]
+
+
 def test_two_leaders_without_a_common_seed_are_not_compared():
     models = {"act": [model(30, 0)], "hm": [model(20, 1)]}
     found = standing(models)
