@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.scores import ATTACK_OF
+from stages.core.scores import MEASURED_BY
 from stages.reporting import differences, doubts, figures, latex, page, published, results, tables, transfers
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
@@ -119,7 +119,7 @@ def draw(
     """Draw every figure into a folder; those that show something."""
 
     def strength(block: str, data: str, key: str) -> float:
-        found = parameters.attack(params, ATTACK_OF.get(block, block), data)
+        found = parameters.attack(params, MEASURED_BY.get(block, block), data)
         return found["steps"] if key == "steps" else found.get("eps_scale", 1) * params["datasets"][data]["eps"]
 
     labels, run = labels_of(params), params["run"]

@@ -240,6 +240,21 @@ def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) 
             _known(f"{key}.{part}", metric, registries.names("COLUMNS"))
             if attack:
                 _known(f"{key}.{part}", attack, list(params["attacks"]))
+    if "sweep" in block:
+        _check_sweep(f"{key}.columns", block, params["attacks"])
+
+
+def _check_sweep(key: str, block: Mapping[str, Any], attacks: Mapping[str, Any]) -> None:
+    """Each column has the strength of the attack block that it is measured by."""
+    measured_by = registries.literals("ATTACK_OF", "FURTHER")
+    for column in block["columns"]:
+        metric, _, attack = column.partition(":")
+        attack = attack or measured_by.get(metric, "")
+        if not attack:
+            told = f"no attack measures {metric!r}, so it has no {block['sweep']}"
+            raise ParameterError(key, f"{told}; take it out, or `sweep`")
+        if attack not in attacks:
+            raise ParameterError(key, f"{metric!r} is of the block {attack!r} of `attacks`, which is not there; add it")
 
 
 def _known(key: str, word: str, known: list[str]) -> None:

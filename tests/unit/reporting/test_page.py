@@ -229,6 +229,15 @@ def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 12
 
 
+def test_the_strength_of_every_metric_of_an_attack_is_known(tmp_path):
+    """SPQA's second metric has the eps of its attack, as ES:R has."""
+    columns = ["spqa_plus_kept", "es_r", "ltm:ltm_eps50"]
+    loaded = LOADED | {"tables": {"mine": LOADED["tables"]["eps_sweep"] | {"columns": columns}}}
+    values = dict.fromkeys(columns, 20.0)
+    drawn = outputs.draw(loaded, {"digits": {"act": [model(20, **values)]}}, [], {"digits": {}}, tmp_path)
+    assert "sweep" not in {drawing.kind for drawing in drawn}  # one strength of each metric is no curve
+
+
 def test_a_history_without_epochs_is_no_curve(tmp_path):
     empty = model(20)._replace(history=HISTORY.iloc[:0])
     assert not figures.history(tmp_path / "a", {"vanilla": [empty]}, LABELS)

@@ -60,6 +60,14 @@ WRONG = {
         {"tables": {"eps_sweep": {"sweep": "alpha"}}},
         "tables.eps_sweep.sweep: 'alpha' is not",
     ),
+    "a sweep of what no attack measures": (
+        {"tables": {"eps_sweep": {"columns": ["ltm", "recall_at_1"]}}},
+        "tables.eps_sweep.columns: no attack measures 'recall_at_1', so it has no eps; take it out, or `sweep`",
+    ),
+    "a sweep of a score of many attacks": (
+        {"tables": {"steps_sweep": {"columns": ["ers"]}}},
+        "tables.steps_sweep.columns: no attack measures 'ers', so it has no steps; take it out, or `sweep`",
+    ),
 }
 
 
@@ -88,6 +96,18 @@ def test_a_model_of_ones_own_needs_nothing_else():
     loaded["run"]["defenses"] = ["x"]
     params.check(loaded)
     assert params.defense(loaded, "x", "digits")["model"] == MODEL
+
+
+def test_a_sweep_needs_the_blocks_of_its_columns():
+    """Of a metric that is called without one, the block that it is of; another metric of one attack has the same."""
+    loaded = copy.deepcopy(params.load())
+    loaded["tables"]["eps_sweep"]["columns"] = ["spqa_plus", "spqa_plus_kept", "es_r", "ltm:ltm_eps50"]
+    params.check(loaded)
+    del loaded["attacks"]["spqa_plus"]
+    with pytest.raises(
+        UserError, match=r"eps_sweep\.columns: 'spqa_plus' is of the block 'spqa_plus' of `attacks`, whi"
+    ):
+        params.check(loaded)
 
 
 def test_a_run_without_the_key_is_told_what_to_write():
