@@ -13,6 +13,7 @@ CORE = STAGES / "core"
 
 MODULES = {  # below stages/, by the name of the dict literal in each
     "ATTACKS": "core/attacks/__init__.py",
+    "ATTACK_DIRECTIONS": "core/directions.py",
     "ATTACK_OF": "core/scores.py",
     "BACKBONES": "core/models.py",
     "BLACK_BOX": "core/search/__init__.py",
