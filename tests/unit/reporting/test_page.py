@@ -217,6 +217,16 @@ def test_figures_come_as_svg_and_png_with_the_same_bytes_each_time(tmp_path):
         assert b"<dc:date>" not in head
 
 
+def test_a_dollar_in_a_label_is_no_mathematics(tmp_path):
+    """What matplotlib cannot parse broke the report; what it can changed the label, here by losing its dollars."""
+    models = {"act": [model(30)]}
+    assert figures.sub_scores(tmp_path / "bad", models, {"act": r"$\bm{N/A}$"})
+    for name, label in (("dollars", "$5$"), ("none", "5")):
+        assert figures.sub_scores(tmp_path / name, models, {"act": label})
+    title = [re.findall(r"<!-- (.*5.*) -->", (tmp_path / f"{name}.svg").read_text()) for name in ("dollars", "none")]
+    assert title == [["$5$"], ["5"]]
+
+
 def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     nothing = {"vanilla": []}
     assert not figures.sub_scores(tmp_path / "a", nothing, LABELS)
