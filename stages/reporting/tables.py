@@ -147,8 +147,12 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def grid(table: pd.DataFrame) -> str:
-    """A table of texts as a GitHub table."""
-    return table.to_markdown(index=False, disable_numparse=True)
+    """A table of texts, headings included, as a GitHub table, in which a bar would end the cell."""
+
+    def escaped(text: str) -> str:
+        return text.replace("|", r"\|")
+
+    return table.rename(columns=escaped).map(escaped).to_markdown(index=False, disable_numparse=True)
 
 
 def text(name: str, cell: Estimate | None, *, interval: bool) -> str:

@@ -1,5 +1,6 @@
 """Tables and what the report says of a model."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,14 @@ def test_markdown_shows_intervals_where_asked_marks_and_missing_cells():
         ["B&C (shrunk)", "30.0 [29.0, 31.0]", "0.250"],
         ["D", "not run", "not run"],
     ]
+
+
+def test_a_bar_in_a_label_does_not_end_the_cell():
+    """In the first column and, in tables of pairs, in the headings."""
+    line = tables.markdown(BLOCK, "digits", [row("HM|LGA", 30.0, 0.5)]).splitlines()[4]
+    assert [cell.strip() for cell in re.split(r"(?<!\\)\|", line)] == ["", r"HM\|LGA", "30.0 [29.0, 31.0]", "0.500", ""]
+    pairs = pd.DataFrame([["A|B", "4.0"]], columns=["", "A|B"])
+    assert [line.count(r"A\|B") for line in tables.grid(pairs).splitlines()] == [1, 0, 1]
 
 
 def test_best_follows_the_direction_and_the_printed_decimals():

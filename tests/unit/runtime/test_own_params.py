@@ -60,6 +60,14 @@ WRONG = {
         {"tables": {"eps_sweep": {"sweep": "alpha"}}},
         "tables.eps_sweep.sweep: 'alpha' is not",
     ),
+    "a line break in a title": (
+        {"tables": {"ars": {"title": "One\nTwo"}}},
+        "tables.ars.title: 'One\\nTwo' does not match",
+    ),
+    "a line break at the end of a label": (
+        {"tables": {"ars": {"rows": {"act": {"label": "ACT\n"}}}}},
+        "; write one line of text",
+    ),
     "a standard block in a column": (
         {"tables": {"ars": {"columns": ["ltm:ltm"]}}},
         "tables.ars.columns: 'ltm:ltm': what ltm measures is named without it; write ltm",
