@@ -1,7 +1,6 @@
 """The content of the report page, and its HTML: one self-contained file."""
 
 import base64
-import json
 import re
 from collections.abc import Callable, Mapping
 from itertools import groupby
@@ -17,7 +16,7 @@ from stages.reporting.results import Model, having, lead, ranking
 from stages.reporting.tables import Row
 from stages.reporting.transfers import HOW_TO_READ
 from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, UNPUBLISHED, tally
-from stages.runtime import artifacts, params
+from stages.runtime import artifacts, checksums, params
 
 TEMPLATES = Path(__file__).parent / "templates"
 # A verdict's mark has a shape and a word beside a color, so that it can be read without seeing colors.
@@ -177,9 +176,13 @@ def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
 
 
 def pictures(datasets: list[str]) -> list[dict[str, Any]]:
-    """The pictures of attacks of some datasets; missing ones are left out."""
+    """The pictures of attacks of some datasets; missing ones are left out.
+
+    Raises:
+        UserError: a file is damaged.
+    """
     found = [artifacts.REPORTS / "visualize" / f"{dataset}.json" for dataset in datasets]
-    contents = [json.loads(path.read_text()) for path in found if path.exists()]
+    contents = [checksums.load_json(path, "dataset", "seed", "attacks", "images") for path in found if path.exists()]
     return [content for content in contents if content["attacks"]]
 
 

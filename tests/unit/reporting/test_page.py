@@ -12,6 +12,7 @@ from stages.reporting.results import Model, estimated, lead
 from stages.reporting.rows import table_rows
 from stages.reporting.verdicts import tally
 from stages.runtime import artifacts, params
+from stages.runtime.errors import UserError
 
 LOADED = params.load()
 LABELS = {name: name for name in LOADED["defenses"]}
@@ -331,6 +332,19 @@ def test_of_rows_that_are_called_alike_the_better_one_is_bold():
     section = page.section("main", "digits", block, table_rows(block, "digits", models, {}), "")
     text = outputs.html(LOADED, {"digits": models}, [section], **NOTHING)
     assert re.findall(r'<td data-value="(.+?)"( class="best")?>', text) == [("20.0", ""), ("30.0", ' class="best"')]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [('{"attacks": {', r"not valid JSON \(.+\)"), ("", r"not valid JSON \(.+\)"), ("[]", "damaged"), ("{}", "damaged")],
+)
+def test_damaged_pictures_are_named(tmp_path, monkeypatch, text, why):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "reports" / "visualize" / "digits.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"^reports/visualize/digits\.json: {why}.*; delete it and run `.+digits"):
+        page.pictures(["cub", "digits"])
 
 
 def test_two_leaders_without_a_common_seed_are_not_compared():
