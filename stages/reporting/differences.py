@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.reporting.results import Model, lead
+from stages.reporting.results import Model, lead, ranking
 from stages.reporting.tables import Row, column, grid, write_csv
 
 SCORES = ("ers", "ars_reconstructed")
@@ -21,8 +21,7 @@ HOW_TO_READ = (
 
 def cells(dataset: str, rows: Sequence[Row], models: Mapping[str, Sequence[Model]], metric: str) -> pd.DataFrame:
     """One line per pair of rows that share a seed and have the score, the higher mean first, in descending order."""
-    means = {row.defense: cell.mean for row in rows if (cell := row.cells.get(metric))}
-    ranked = sorted(means, key=lambda defense: -means[defense])
+    ranked = ranking({row.defense: models[row.defense] for row in rows if row.cells.get(metric)}, metric)
     found = []
     for place, first in enumerate(ranked):
         for second in ranked[place + 1 :]:

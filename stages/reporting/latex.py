@@ -43,7 +43,7 @@ def latex(block: Mapping[str, Any], place: str, rows: list[Row]) -> str:
         cells = [row.title.translate(_ESCAPES)]
         for name in columns:
             value = text(name, row.cells[name], interval=False)
-            value = rf"\textbf{{{value}}}" if row.label in winners[name] else value
+            value = rf"\textbf{{{value}}}" if row.defense in winners[name] else value
             _, bracket, rest = text(name, row.cells[name], interval=name in block["intervals"]).partition(" [")
             cells.append(value + (rf" {{\footnotesize [{rest}}}" if bracket else ""))
         lines.append(" & ".join(cells) + r" \\")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.scores import ATTACK_OF
+from stages.core.scores import MEASURED_BY
 from stages.reporting import differences, doubts, figures, latex, page, published, results, tables, transfers
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
@@ -41,7 +41,7 @@ def write(params: Params) -> list[Path]:
         )
     log.info("read %d models", count)
     run, labels = params["run"], labels_of(params)
-    transferred = {dataset: results.read_transfers(dataset, run["transfer"]) for dataset in run["datasets"]}
+    transferred = {dataset: results.read_transfers(dataset, run) for dataset in run["datasets"]}
     failed, collapsed = doubts.failed_checks(models), doubts.collapses(models)
     doubtful = doubts.weak_attacks(models)
     reports = artifacts.REPORTS
@@ -76,8 +76,7 @@ def write(params: Params) -> list[Path]:
 
 def html(params: Params, models: Models, sections: list[dict[str, Any]], **content: object) -> str:
     """The page."""
-    run = params["run"]
-    first = [part for part in sections if part["name"] == next(iter(params["tables"]))]
+    run, first = params["run"], leading(sections)
     return page.render(
         run=run,
         sections=sections,
@@ -103,13 +102,14 @@ def write_tables(params: Params, models: Models, folder: Path) -> tuple[list[dic
         if "published" in block:
             extra = {"table": name, "tolerance_percent": block["tolerance"]}
             comparison += [extra | cell for cell in cells]
-        places = {dataset: f"{dataset}{sample(models[dataset])}" for dataset in models if dataset in by_dataset}
+        samples = {dataset: sample(found, params["datasets"][dataset]) for dataset, found in models.items()}
+        places = {dataset: f"{dataset}{samples[dataset]}" for dataset in models if dataset in by_dataset}
         for suffix, sign, write in (("md", "###", tables.markdown), ("tex", "%", latex.latex)):
             shown = [write(block, place, by_dataset[dataset]) for dataset, place in places.items()]
             nothing = f"{sign} {block['title']}: no dataset of the run is in this table\n"
             (folder / f"{name}.{suffix}").write_text("\n".join(shown) or nothing)
         for dataset, rows in by_dataset.items():
-            sections.append(page.section(name, dataset, block, rows, sample(models.get(dataset, {}))))
+            sections.append(page.section(name, dataset, block, rows, samples.get(dataset, "")))
     return sections, comparison
 
 
@@ -119,7 +119,7 @@ def draw(
     """Draw every figure into a folder; those that show something."""
 
     def strength(block: str, data: str, key: str) -> float:
-        found = parameters.attack(params, ATTACK_OF.get(block, block), data)
+        found = parameters.attack(params, MEASURED_BY.get(block, block), data)
         return found["steps"] if key == "steps" else found.get("eps_scale", 1) * params["datasets"][data]["eps"]
 
     labels, run = labels_of(params), params["run"]
@@ -139,8 +139,17 @@ def draw(
 
 
 def panels(sections: list[dict[str, Any]]) -> dict[str, list[Row]]:
-    """The rows of the first table by dataset."""
-    return {part["dataset"]: part["rows"] for part in sections if part["name"] == sections[0]["name"]}
+    """The rows of the leading table by dataset."""
+    return {part["dataset"]: part["rows"] for part in leading(sections)}
+
+
+def leading(sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sections of the first table that has results of any dataset, or of the first one where none has.
+
+    Tables of other datasets may come before it, and have published values at most.
+    """
+    name = next((part["name"] for part in sections if part["ran"]), sections[0]["name"] if sections else "")
+    return [part for part in sections if part["name"] == name]
 
 
 def labels_of(params: Params) -> dict[str, str]:
@@ -178,12 +187,19 @@ def absent(params: Params, models: Models, transferred: transfers.Transfers) -> 
     return missing
 
 
-def sample(models: Mapping[str, list[Model]]) -> str:
-    """Words for a heading where not every test image was attacked; the same images were, for every model."""
-    first = next((model for found in models.values() for model in found), None)
-    if first is None or first.attacked == first.queries:
-        return ""
-    return f" (attacks on {first.attacked} of {first.queries} test images)"
+def sample(models: Mapping[str, list[Model]], data: Mapping[str, Any]) -> str:
+    """Words for a heading where not every test image was attacked; the same images were, for every model.
+
+    ``data`` is the dataset's block. Images of a gallery of its own are counted apart from the queries.
+    """
+    found = [model for each in models.values() for model in each]
+    attacked = next((model.attacked for model in found if model.attacked), 0)
+    candidates = next((model.candidates for model in found if model.candidates), 0)
+    searched = data["expected"].get("gallery", {}).get("images", 0)
+    asked = found[0].queries if found else 0
+    counts = ((attacked, asked, "queries" if searched else "test images"), (candidates, searched, "gallery images"))
+    told = [f"{some} of {each} {what}" for some, each, what in counts if 0 < some < each]
+    return f" (attacks on {' and '.join(told)})" if told else ""
 
 
 def score_table(models: Models) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """The content of the report page, and its HTML: one self-contained file."""
 
 import base64
-import json
 import re
 from collections.abc import Callable, Mapping
 from itertools import groupby
@@ -13,11 +12,11 @@ from markupsafe import Markup, escape
 
 from stages.core.scores import MEASURED_BY
 from stages.reporting import differences, tables
-from stages.reporting.results import Model, lead
+from stages.reporting.results import Model, having, lead, ranking
 from stages.reporting.tables import Row
 from stages.reporting.transfers import HOW_TO_READ
 from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, UNPUBLISHED, tally
-from stages.runtime import artifacts, params
+from stages.runtime import artifacts, checksums, params
 
 TEMPLATES = Path(__file__).parent / "templates"
 # A verdict's mark has a shape and a word beside a color, so that it can be read without seeing colors.
@@ -90,13 +89,13 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
     leaders = [found for metric in differences.SCORES if (found := _leader(section["rows"], models, metric))]
     if not leaders or leaders[0]["metric"] != "ers":
         return None
-    first = leaders[0]["first"]
+    scored = having(models[leaders[0]["first"].defense], "ers")
     return {
         "dataset": section["dataset"],
         "leaders": leaders,
         "marked": [row for row in section["rows"] if row.mark and row.cells.get("ers") is not None],
-        "queries": models[first.defense][0].attacked,
-        "seeds": len(models[first.defense]),
+        "queries": scored[0].attacked,
+        "seeds": len(scored),
         "differences": [
             (heading, matrix) for heading, _, matrix in differences.of_rows(section["dataset"], section["rows"], models)
         ],
@@ -104,19 +103,27 @@ def summary(section: Mapping[str, Any], models: Mapping[str, list[Model]]) -> di
 
 
 def _leader(rows: list[Row], models: Mapping[str, list[Model]], metric: str) -> dict[str, Any] | None:
-    """The first row by a score and the second; ``sure`` where the interval of their difference is above zero."""
-    means = {row.defense: cell.mean for row in rows if row.mark != "collapsed" and (cell := row.cells.get(metric))}
-    ranked = sorted((row for row in rows if row.defense in means), key=lambda row: -means[row.defense])
+    """The first row by a score and the second; ``sure`` where the interval of their difference is above zero.
+
+    ``seeds`` is the number of those that have the score in both.
+    """
+    shown = {row.defense: row for row in rows if row.mark != "collapsed" and row.cells.get(metric)}
+    ranked = [shown[name] for name in ranking({defense: models[defense] for defense in shown}, metric)]
     if not ranked:
         return None
-    first, *others = ranked
-    gap = lead(models[first.defense], models[others[0].defense], metric) if others else None
+    first, second = ranked[0], ranked[1] if len(ranked) > 1 else None
+    gap = lead(models[first.defense], models[second.defense], metric) if second else None
+    if second and gap and gap.mean < 0:  # the two share further seeds, which turn the order around
+        first, second = second, first
+        gap = lead(models[first.defense], models[second.defense], metric)
+    of_both = [{model.seed for model in having(models[row.defense], metric)} for row in ranked[:2]]
     return {
         "metric": metric,
         "heading": tables.column(metric).heading,
         "first": first,
-        "second": others[0] if others else None,
+        "second": second,
         "gap": gap,
+        "seeds": len(set.intersection(*of_both)),
         "sure": bool(gap and gap.interval and gap.interval.low > 0),
     }
 
@@ -162,16 +169,20 @@ def anchors(behind: list[dict[str, Any]]) -> Callable[[str, str, str], str]:
 
     def anchor(dataset: str, defense: str, metric: str) -> str:
         place, job = f"from-{dataset}-{defense}", origin(metric)
-        having = [found["seed"] for found in seeds[dataset, defense] if job in found["sources"]]
-        return f"{place}-{having[0]}-{job}" if having else place
+        ran = [found["seed"] for found in seeds[dataset, defense] if job in found["sources"]]
+        return f"{place}-{ran[0]}-{job}" if ran else place
 
     return anchor
 
 
 def pictures(datasets: list[str]) -> list[dict[str, Any]]:
-    """The pictures of attacks of some datasets; missing ones are left out."""
+    """The pictures of attacks of some datasets; missing ones are left out.
+
+    Raises:
+        UserError: a file is damaged.
+    """
     found = [artifacts.REPORTS / "visualize" / f"{dataset}.json" for dataset in datasets]
-    contents = [json.loads(path.read_text()) for path in found if path.exists()]
+    contents = [checksums.load_json(path, "dataset", "seed", "attacks", "images") for path in found if path.exists()]
     return [content for content in contents if content["attacks"]]
 
 

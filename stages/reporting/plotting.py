@@ -26,6 +26,7 @@ STYLE: Any = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "text.color": INK,
+    "text.parse_math": False,  # labels are a user's words, in which a dollar is a dollar
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,

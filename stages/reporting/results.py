@@ -1,6 +1,6 @@
 """A model's results read from files, marks, and estimates over seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +34,9 @@ class Model(NamedTuple):
     """One model's values.
 
     ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means; ``checks``
-    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many queries there are and
-    ``attacked`` how many of them were attacked; ``sources`` by attack, and of "benign"; ``doubts`` the signs that
-    attacks were too weak.
+    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many queries there are,
+    ``attacked`` how many of them were attacked and ``candidates`` how many images of a gallery of its own, 0 where no
+    such attack ran; ``sources`` by attack, and of "benign"; ``doubts`` the signs that attacks were too weak.
     """
 
     values: dict[str, float]
@@ -48,6 +48,7 @@ class Model(NamedTuple):
     seed: int = 0
     sources: Mapping[str, Source] = {}
     doubts: Sequence[str] = ()
+    candidates: int = 0
 
 
 def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str, str, Model]]:
@@ -63,13 +64,13 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     ``run`` is that of ``params``, or another of the same blocks.
 
     Raises:
-        UserError: a file is damaged, or missing beside others of the same job.
+        UserError: a file is damaged, missing beside others of the same job, or of another model than the others.
     """
     run = run or params["run"]
     models: dict[str, dict[str, list[Model]]] = {}
     for dataset in run["datasets"]:
         blocks = {name: parameters.attack(params, name, dataset) for name in run["attacks"]}
-        transfers = read_transfers(dataset, run["transfer"])
+        transfers = read_transfers(dataset, params["run"])
         models[dataset] = {
             defense: [
                 read_model(dataset, defense, seed, blocks, of_model(transfers, defense, seed))
@@ -124,14 +125,49 @@ def read_results(path: Path, *keys: str) -> tuple[checksums.Report, pd.DataFrame
     return report, read_table(values)
 
 
-def read_transfers(dataset: str, attacks: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Per-query values of attacks' transfers between all defenses; those not there are left out.
+def read_transfers(dataset: str, run: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Per-query values of attacks' transfers between defenses of a run, by attack; those not there are left out.
+
+    So is what a transfer has of defenses and seeds that are no longer in the run.
 
     Raises:
-        UserError: a file is damaged, or missing beside the other.
+        UserError: a file is damaged, missing beside the other, or of other models or attacks than the present ones.
     """
-    paths = {attack: artifacts.transfer_files(dataset, attack)[0] for attack in attacks}
-    return {attack: read_results(path)[1] for attack, path in paths.items() if path.exists()}
+    found = {}
+    for attack in run["transfer"]:
+        path = artifacts.transfer_files(dataset, attack)[0]
+        if not path.exists():
+            continue
+        report, table = read_results(path)
+        inside = table["seed"].isin(run["seeds"])
+        inside &= table["source"].isin(run["defenses"]) & table["defense"].isin(run["defenses"])
+        if inside.any():
+            found[attack] = table[inside]
+            check_transfer(report, path, dataset, attack, found[attack])
+    return found
+
+
+def inputs_of_attack(benign: checksums.Report, folder: Path) -> dict[str, str]:
+    """SHA-256 by path of what an attack on a model is made of, by ``benign``, the report of its evaluation."""
+    return benign["inputs"] | {(folder / "gallery.npy").as_posix(): benign["outputs"]["gallery.npy"]}
+
+
+def check_transfer(report: checksums.Report, path: Path, dataset: str, attack: str, table: pd.DataFrame) -> None:
+    """Compare what the transfer at ``path`` was made of with the present results of the models in its ``table``.
+
+    What was deleted of them since is not compared.
+
+    Raises:
+        UserError: they differ; names the first.
+    """
+    now: dict[str, str] = {}
+    for defense, seed in table[["defense", "seed"]].drop_duplicates().itertuples(index=False):
+        folder = artifacts.result_dir(dataset, defense, seed)
+        benign, own = folder / "benign.json", folder / f"{attack}.json"
+        now |= inputs_of_attack(checksums.load(benign), folder) if benign.exists() else {}
+        now |= checksums.hashes(own) if own.exists() else {}
+    then = {name: sha256 for name, sha256 in report["inputs"].items() if name in now}
+    checksums.check_inputs({"inputs": then}, path, now)
 
 
 def of_model(transfers: Mapping[str, pd.DataFrame], defense: str, seed: int) -> strong.Transferred:
@@ -150,7 +186,7 @@ def read_model(
     ``blocks`` are those of the attacks for the dataset, ``transferred`` what such images did to this model.
 
     Raises:
-        UserError: a file is damaged, or missing beside others of the same job.
+        UserError: a file is damaged, missing beside others of the same job, or of another model than ``benign.json``.
     """
     folder, words = artifacts.result_dir(dataset, defense, seed), f"{dataset}-{defense}-{seed}"
     history = artifacts.model_dir(dataset, defense, seed) / "history.csv"
@@ -162,6 +198,7 @@ def read_model(
         path = folder / f"{attack}.json"
         if path.exists():
             reports[attack], runs[attack] = read_results(path, "metrics", "checks")
+            checksums.check_inputs(reports[attack], path, inputs_of_attack(benign, folder))
             sources[attack] = source(path, reports[attack], f"attack/{words}-{attack}")
     for attack, report in reports.items():
         table = strong.strongest(attack, blocks, runs, transferred)
@@ -170,17 +207,31 @@ def read_model(
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
     measured = Queries(queries.drop(columns="image_id"), pd.DataFrame(before), pd.DataFrame(after))
     values, draws = scores(benign["metrics"], measured, dataset)
+    attacked, candidates = perturbed(runs.values(), queries["image_id"])
     return Model(
         values,
         draws,
         checks={attack: report["checks"] for attack, report in reports.items()},
         history=curves,
         queries=len(queries),
-        attacked=min(len(measured.after), len(queries)) if runs else len(queries),
+        attacked=attacked,
         seed=seed,
         sources=sources,
         doubts=strong.doubts(defense, blocks, runs, transferred),
+        candidates=candidates,
     )
+
+
+def perturbed(tables: Iterable[pd.DataFrame], queries: pd.Series) -> tuple[int, int]:
+    """How many queries attacks perturbed, and how many images that are none: those of a gallery of its own.
+
+    ``tables`` have the per-query values of one attack each, ``queries`` the image ids of all queries (Q,).
+    """
+    found = {True: 0, False: 0}
+    for table in tables:
+        of_queries = bool(table["image_id"].isin(queries).all())
+        found[of_queries] = max(found[of_queries], len(table))
+    return found[True], found[False]
 
 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
@@ -195,13 +246,33 @@ def mark(models: list[Model]) -> str:
     return "shrunk" if any(model.values["spread"] < SHRUNK_BELOW for model in models) else ""
 
 
-def estimated(models: list[Model], metric: str) -> Estimate | None:
+def having(models: Sequence[Model], metric: str) -> list[Model]:
+    """The models that have a metric."""
+    return [model for model in models if metric in model.values]
+
+
+def estimated(models: Sequence[Model], metric: str) -> Estimate | None:
     """Our estimate of a metric over the seeds that have it; None where it did not run."""
-    found = [model for model in models if metric in model.values]
+    found = having(models, metric)
     if not found:
         return None
     draws = [model.draws[metric] for model in found if metric in model.draws]
     return estimate([model.values[metric] for model in found], draws)
+
+
+def ranking(models: Mapping[str, Sequence[Model]], metric: str) -> list[str]:
+    """The defenses that have a metric by its mean, the highest first.
+
+    Means are over the seeds that all of them have it in, as differences are: a seed that one of them lacks would rank
+    its difficulty. Where no seed has it in all, each mean is over the seeds of its own.
+    """
+    found = {defense: those for defense, each in models.items() if (those := having(each, metric))}
+    shared = set.intersection(*({model.seed for model in those} for those in found.values())) if found else set()
+    means = {
+        defense: np.mean([model.values[metric] for model in those if model.seed in shared or not shared])
+        for defense, those in found.items()
+    }
+    return sorted(means, key=lambda defense: -means[defense])
 
 
 def lead(first: Sequence[Model], second: Sequence[Model], metric: str) -> Estimate | None:
@@ -209,8 +280,8 @@ def lead(first: Sequence[Model], second: Sequence[Model], metric: str) -> Estima
 
     None where no seed has it in both.
     """
-    others = {model.seed: model for model in second if metric in model.values}
-    pairs = [(model, others[model.seed]) for model in first if metric in model.values and model.seed in others]
+    others = {model.seed: model for model in having(second, metric)}
+    pairs = [(model, others[model.seed]) for model in having(first, metric) if model.seed in others]
     if not pairs:
         return None
     gaps = [one.values[metric] - other.values[metric] for one, other in pairs]

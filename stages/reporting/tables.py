@@ -147,8 +147,12 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def grid(table: pd.DataFrame) -> str:
-    """A table of texts as a GitHub table."""
-    return table.to_markdown(index=False, disable_numparse=True)
+    """A table of texts, headings included, as a GitHub table, in which a bar would end the cell."""
+
+    def escaped(text: str) -> str:
+        return text.replace("|", r"\|")
+
+    return table.rename(columns=escaped).map(escaped).to_markdown(index=False, disable_numparse=True)
 
 
 def text(name: str, cell: Estimate | None, *, interval: bool) -> str:
@@ -204,13 +208,17 @@ def compared(rows: list[Row], columns: list[str]) -> str:
 
 
 def best(rows: list[Row], name: str) -> set[str]:
-    """Labels of the rows with the best printed value of a column; empty where no direction is better, or no row is."""
+    """Defenses of the rows with the best printed value of a column; empty where no direction is better, or no row is.
+
+    Collapsed models have no ranking left, so none of their values is the best.
+    """
     better, decimals = column(name).better, column(name).decimals
-    values = {row.label: better * cell.mean for row in rows if (cell := row.cells[name]) is not None}
+    standing = (row for row in rows if row.mark != "collapsed")
+    values = {row.defense: better * cell.mean for row in standing if (cell := row.cells[name]) is not None}
     if not better or not values:
         return set()
     top = max(round(value, decimals) for value in values.values())
-    found = {label for label, value in values.items() if round(value, decimals) == top}
+    found = {defense for defense, value in values.items() if round(value, decimals) == top}
     return found if len(found) < max(3, len(values)) else set()
 
 

@@ -139,12 +139,23 @@ def scratch(beside: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Give an empty temporary sibling of a folder; on success it takes the folder's place, on failure it goes."""
+    """Give an empty temporary sibling of a folder; on success it takes the folder's place, on failure it goes.
+
+    The folder as it was is moved aside for this, and back where an interruption comes before the new one is there.
+    """
     with scratch(folder) as draft:
         yield draft
         for path in draft.rglob("*"):
             if path.is_file():
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
+        with scratch(folder.with_name(f"old.{folder.name}")) as aside:
+            old = aside / folder.name
+            try:
+                if folder.exists():
+                    folder.rename(old)
+                draft.rename(folder)
+            except BaseException:
+                if old.exists() and not folder.exists():
+                    old.rename(folder)
+                raise

@@ -240,6 +240,35 @@ def _check_table(key: str, block: Mapping[str, Any], params: Mapping[str, Any]) 
             _known(f"{key}.{part}", metric, registries.names("COLUMNS"))
             if attack:
                 _known(f"{key}.{part}", attack, list(params["attacks"]))
+                _check_pair(f"{key}.{part}", metric, attack, params["attacks"][attack]["attack"])
+    if "sweep" in block:
+        _check_sweep(f"{key}.columns", block, params["attacks"])
+
+
+def _check_pair(key: str, metric: str, block: str, attack: str) -> None:
+    """Refuse ``metric:block`` of an ``attack`` where no result has that name, since it would always read "not run"."""
+    column, measured_by = f"{metric}:{block}", registries.literals("ATTACK_OF", "FURTHER")
+    if metric not in registries.names("ATTACK_DIRECTIONS"):
+        raise ParameterError(key, f"{column!r}: no attack measures {metric}; write {metric} alone")
+    # What the attacks of this project measure is known; one of your own may measure any metric.
+    own = [name for name, by in measured_by.items() if by == attack.removesuffix("_exact")]
+    if own and metric in measured_by and metric not in own:
+        raise ParameterError(key, f"{column!r}: {block} measures {', '.join(own)}; name another block or metric")
+    if block in registries.literals("ATTACK_OF").values() or measured_by.get(metric) == block:
+        raise ParameterError(key, f"{column!r}: what {block} measures is named without it; write {metric}")
+
+
+def _check_sweep(key: str, block: Mapping[str, Any], attacks: Mapping[str, Any]) -> None:
+    """Each column has the strength of the attack block that it is measured by."""
+    measured_by = registries.literals("ATTACK_OF", "FURTHER")
+    for column in block["columns"]:
+        metric, _, attack = column.partition(":")
+        attack = attack or measured_by.get(metric, "")
+        if not attack:
+            told = f"no attack measures {metric!r}, so it has no {block['sweep']}"
+            raise ParameterError(key, f"{told}; take it out, or `sweep`")
+        if attack not in attacks:
+            raise ParameterError(key, f"{metric!r} is of the block {attack!r} of `attacks`, which is not there; add it")
 
 
 def _known(key: str, word: str, known: list[str]) -> None:

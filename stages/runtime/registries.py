@@ -3,7 +3,7 @@
 import ast
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stages.runtime.errors import UserError
 
@@ -11,12 +11,15 @@ STAGES = Path(__file__).parents[1]
 CORE = STAGES / "core"
 
 
-MODULES = {  # below stages/, by the name of the dict literal at the foot of each
+MODULES = {  # below stages/, by the name of the dict literal in each
     "ATTACKS": "core/attacks/__init__.py",
+    "ATTACK_DIRECTIONS": "core/directions.py",
+    "ATTACK_OF": "core/scores.py",
     "BACKBONES": "core/models.py",
     "BLACK_BOX": "core/search/__init__.py",
     "COLUMNS": "reporting/tables.py",
     "DEFENSES": "core/defenses/__init__.py",
+    "FURTHER": "core/scores.py",
     "MINERS": "core/mining.py",
     "READERS": "data/readers.py",
     "STARTS": "core/search/__init__.py",
@@ -28,8 +31,9 @@ MODULES = {  # below stages/, by the name of the dict literal at the foot of eac
 @cache
 def _entries(registry: str) -> dict[str, ast.expr]:
     for node in ast.parse((STAGES / MODULES[registry]).read_text()).body:
-        literal = node.value if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == registry else None
-        if isinstance(literal, ast.Dict):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", ast.Name(""))]
+        literal = getattr(node, "value", None)
+        if isinstance(literal, ast.Dict) and registry in map(ast.unparse, targets):
             pairs = zip(literal.keys, literal.values, strict=True)
             return {ast.literal_eval(key): value for key, value in pairs if key is not None}
     raise KeyError(f"{MODULES[registry]} defines no dict literal {registry}")
@@ -47,6 +51,15 @@ def names(*registries: str) -> list[str]:
 def attacks() -> dict[str, str]:
     """Names in ATTACKS and the family, that is the file, each comes from."""
     return {name: ast.unparse(value).partition(".")[0] for name, value in _entries("ATTACKS").items()}
+
+
+def literals(*registries: str) -> dict[str, Any]:
+    """Values of registries that are written out, by name.
+
+    Raises:
+        KeyError: a module has no such dict literal.
+    """
+    return {name: ast.literal_eval(value) for one in registries for name, value in _entries(one).items()}
 
 
 def pretrained_backbones() -> list[str]:

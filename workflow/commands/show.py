@@ -54,13 +54,22 @@ def table(loaded: params.Params, name: str) -> dict[str, list[Row]]:
 
 
 def cell(loaded: params.Params, name: str) -> str:
-    """One line for each metric of a cell: its name, the value, and for attacks the one before."""
+    """One line for each metric of a cell: its name, the value, and for attacks the one before.
+
+    Raises:
+        UserError: there is no such cell, its results are not there or damaged, or the attack was on another model.
+    """
+    from stages.reporting.results import inputs_of_attack
+
     dataset, defense, seed, attack = cli.cell(name, loaded)
     path = artifacts.result_dir(dataset, defense, seed) / f"{attack}.json"
     artifacts.require(path, f"snakemake --cores 8 {path}")
-    metrics = checksums.load_json(path, "metrics")["metrics"]
+    report = checksums.load(path, "metrics")
+    if attack != "benign":
+        benign = checksums.load(path.with_name("benign.json"))
+        checksums.check_inputs(report, path, inputs_of_attack(benign, path.parent))
     lines = []
-    for metric, value in sorted(metrics.items()):
+    for metric, value in sorted(report["metrics"].items()):
         values = value if isinstance(value, dict) else {"after": value}
         before = f"  (before: {values['before']:.3f})" if "before" in values else ""
         lines.append(f"{metric:<20}{values['after']:>9.3f}{before}")

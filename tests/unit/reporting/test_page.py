@@ -12,6 +12,7 @@ from stages.reporting.results import Model, estimated, lead
 from stages.reporting.rows import table_rows
 from stages.reporting.verdicts import tally
 from stages.runtime import artifacts, params
+from stages.runtime.errors import UserError
 
 LOADED = params.load()
 LABELS = {name: name for name in LOADED["defenses"]}
@@ -72,6 +73,44 @@ def test_only_three_trainings_call_a_defense_the_most_robust(seeds, words):
         "<strong>(.+)</strong> <strong>30.0</strong> .+ ahead of (.+) by\n<strong>10.0<", printed(models)
     )
     assert headline.groups() == (f"ACT {words}:", "Vanilla")
+
+
+def unattacked(seed):
+    """A model that was evaluated only."""
+    found = model(0, seed)
+    return found._replace(values={name: found.values[name] for name in ("recall_at_1", "spread", "collapsed")})
+
+
+@pytest.mark.parametrize("lacking", ["act", "vanilla"])
+def test_seeds_that_were_only_evaluated_are_no_trainings_to_compare(lacking):
+    """Of three seeds one was attacked, and that is not the first: bootstrap intervals of this one."""
+    models = {"act": [model(30, seed) for seed in range(3)], "vanilla": [model(20, seed) for seed in range(3)]}
+    models[lacking][:2] = [unattacked(seed)._replace(attacked=49) for seed in range(2)]
+    text, found = printed(models), standing(models)
+    assert by_ers(found)["gap"].over == "queries"
+    assert "<strong>ACT leads with this training:</strong>" in text
+    assert (found["seeds"], found["queries"]) == (1 if lacking == "act" else 3, 50)
+    assert ("each defense was trained once" in text) == (lacking == "act")
+
+
+@pytest.mark.parametrize(
+    ("attacked", "gallery", "words"),
+    [
+        ([(50, 0)], 0, ""),
+        ([(0, 0)], 0, ""),
+        ([], 0, ""),
+        ([(20, 0)], 0, " (attacks on 20 of 50 test images)"),
+        ([(0, 0), (20, 0)], 0, " (attacks on 20 of 50 test images)"),
+        ([(50, 80)], 80, ""),
+        ([(50, 60)], 80, " (attacks on 60 of 80 gallery images)"),
+        ([(0, 0), (20, 0), (20, 20)], 80, " (attacks on 20 of 50 queries and 20 of 80 gallery images)"),
+    ],
+)
+def test_a_heading_says_how_many_images_were_attacked(attacked, gallery, words):
+    """Of the first models that were attacked, queries and a gallery of its own apart."""
+    models = [model(20)._replace(attacked=some, candidates=others) for some, others in attacked]
+    data = {"expected": {"query": {"images": 50}, "gallery": {"images": gallery}} if gallery else {}}
+    assert outputs.sample({"vanilla": [], "act": models[:1], "hm": models[1:]}, data) == words
 
 
 def test_the_leader_is_ahead_where_the_interval_of_the_difference_excludes_zero():
@@ -179,6 +218,16 @@ def test_figures_come_as_svg_and_png_with_the_same_bytes_each_time(tmp_path):
         assert b"<dc:date>" not in head
 
 
+def test_a_dollar_in_a_label_is_no_mathematics(tmp_path):
+    """What matplotlib cannot parse broke the report; what it can changed the label, here by losing its dollars."""
+    models = {"act": [model(30)]}
+    assert figures.sub_scores(tmp_path / "bad", models, {"act": r"$\bm{N/A}$"})
+    for name, label in (("dollars", "$5$"), ("none", "5")):
+        assert figures.sub_scores(tmp_path / name, models, {"act": label})
+    title = [re.findall(r"<!-- (.*5.*) -->", (tmp_path / f"{name}.svg").read_text()) for name in ("dollars", "none")]
+    assert title == [["$5$"], ["5"]]
+
+
 def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     nothing = {"vanilla": []}
     assert not figures.sub_scores(tmp_path / "a", nothing, LABELS)
@@ -189,6 +238,15 @@ def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     assert not figures.tradeoff(tmp_path / "e", {}, LABELS, ["digits"])
     assert not figures.comparison(tmp_path / "f", [], ["ers"], LABELS)
     assert len(list(tmp_path.iterdir())) == 12
+
+
+def test_the_strength_of_every_metric_of_an_attack_is_known(tmp_path):
+    """SPQA's second metric has the eps of its attack, as ES:R has."""
+    columns = ["spqa_plus_kept", "es_r", "ltm:ltm_eps50"]
+    loaded = LOADED | {"tables": {"mine": LOADED["tables"]["eps_sweep"] | {"columns": columns}}}
+    values = dict.fromkeys(columns, 20.0)
+    drawn = outputs.draw(loaded, {"digits": {"act": [model(20, **values)]}}, [], {"digits": {}}, tmp_path)
+    assert "sweep" not in {drawing.kind for drawing in drawn}  # one strength of each metric is no curve
 
 
 def test_a_history_without_epochs_is_no_curve(tmp_path):
@@ -209,6 +267,84 @@ def test_names_of_figures_follow_the_run():
     assert names[0] == "tradeoff"
     assert {"history_digits", "sweep_eps_sweep_digits"} <= set(names)
     assert len(names) == 1 + 5 * len(LOADED["run"]["datasets"])
+
+
+def test_defenses_are_ranked_over_the_seeds_that_all_of_them_have():
+    """ACT lacks the hard seed, so its mean over its own seeds is above HM's; seed by seed HM is ahead by 10."""
+    easy = {"act": [model(39, 0), model(41, 1)], "hm": [model(49, 0), model(51, 1)]}
+    models = {"act": easy["act"], "hm": [*easy["hm"], model(5, 2)], "vanilla": [model(3, seed) for seed in range(3)]}
+    assert estimated(models["act"], "ers").mean > estimated(models["hm"], "ers").mean
+    found = standing(models)
+    first = by_ers(found)
+    assert (first["first"].label, first["second"].label, first["seeds"]) == ("HM[S,LGA]", "ACT", 2)
+    assert first["gap"].mean == pytest.approx(10)
+    assert first["sure"]
+    ((_, pairs),) = found["differences"]
+    assert list(pairs.index) == ["HM[S,LGA]", "ACT"]
+    assert list(pairs.columns) == ["ACT", "Vanilla"]
+    apart = by_ers(standing({"act": [model(40, 0)], "hm": [model(35, 2)]}))
+    assert (apart["first"].label, apart["gap"]) == ("ACT", None)
+
+
+def test_the_leader_is_ahead_over_all_seeds_that_the_first_two_share():
+    """Vanilla has the first seed alone, in which ACT is ahead of HM by luck."""
+    seeds = range(4)
+    models = {"act": [model(41, 0), *(model(30, s) for s in seeds[1:])], "hm": [model(40 + s / 9, s) for s in seeds]}
+    first = by_ers(standing(models | {"vanilla": [model(3, 0)]}))
+    assert (first["first"].label, first["second"].label, first["seeds"]) == ("HM[S,LGA]", "ACT", 4)
+    assert first["gap"].mean > 0
+
+
+@pytest.mark.parametrize("before", [["robrank_mnist"], ["robrank_mnist", "main_eta32"]])
+def test_tables_without_results_do_not_hide_the_scores_of_a_later_one(before):
+    """The first is of another dataset, the second has published rows of one; a further table has results as well."""
+    models = {"digits": {"act": [model(30)], "vanilla": [model(20)]}}
+    places = [*((name, "mnist" if name == "robrank_mnist" else "cub") for name in before), ("main", "digits")]
+    sections = [
+        page.section(name, data, block, table_rows(block, data, models.get(data, {}), published.read()), "")
+        for name, data in [*places, ("main", "cub"), ("strong", "digits")]
+        for block in [LOADED["tables"][name]]
+    ]
+    assert [part["ran"] for part in sections] == [*([False] * len(before)), True, False, True]
+    loaded = LOADED | {"tables": {name: LOADED["tables"][name] for name in [*before, "main", "strong"]}}
+    text = outputs.html(loaded, models, sections, **NOTHING)
+    assert "<strong>ACT leads with this training:</strong>" in text
+    assert re.findall(r'<details class="box" id="table-(\S+)" open>', text) == ["main-digits"]
+    first, further = text.index('id="table-main-digits"'), text.index('id="table-strong-digits"')
+    assert first < text.index("<h3>Further tables</h3>") < further
+    shown = outputs.panels(sections)
+    assert list(shown) == ["digits", "cub"]
+    assert [row.defense for row in shown["digits"]][:1] == ["vanilla"]
+
+
+def test_a_first_table_of_another_dataset_may_have_nothing_to_show():
+    """With `papers: []` it has no published values and no section at all."""
+    models = {"digits": {"act": [model(30)], "vanilla": [model(20)]}}
+    block = LOADED["tables"]["main"]
+    section = page.section("main", "digits", block, table_rows(block, "digits", models["digits"], {}), "")
+    loaded = LOADED | {"tables": {"elsewhere": block | {"datasets": ["mnist"]}, "main": block}}
+    assert "<strong>ACT leads with this training:</strong>" in outputs.html(loaded, models, [section], **NOTHING)
+
+
+def test_of_rows_that_are_called_alike_the_better_one_is_bold():
+    models = {"vanilla": [model(20)], "act": [model(30)]}
+    block = {"title": "T", "columns": ["ers"], "intervals": [], "rows": {name: {"label": "Same"} for name in models}}
+    section = page.section("main", "digits", block, table_rows(block, "digits", models, {}), "")
+    text = outputs.html(LOADED, {"digits": models}, [section], **NOTHING)
+    assert re.findall(r'<td data-value="(.+?)"( class="best")?>', text) == [("20.0", ""), ("30.0", ' class="best"')]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [('{"attacks": {', r"not valid JSON \(.+\)"), ("", r"not valid JSON \(.+\)"), ("[]", "damaged"), ("{}", "damaged")],
+)
+def test_damaged_pictures_are_named(tmp_path, monkeypatch, text, why):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "reports" / "visualize" / "digits.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"^reports/visualize/digits\.json: {why}.*; delete it and run `.+digits"):
+        page.pictures(["cub", "digits"])
 
 
 def test_two_leaders_without_a_common_seed_are_not_compared():

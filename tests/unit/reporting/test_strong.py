@@ -93,13 +93,14 @@ def test_transfers_are_read_of_one_model(tmp_path, monkeypatch):
     made = tmp_path / "results/transfer/digits/es.parquet"
     pd.concat(rows).to_parquet(made)
     checksums.dump({"inputs": {}}, made.with_suffix(".json"), {made.name: made})
-    found = results.of_model(results.read_transfers("digits", ["es", "ltm"]), "b", 1)
+    run = {"transfer": ["es", "ltm"], "defenses": ["act", "a", "b"], "seeds": [0, 1]}
+    found = results.of_model(results.read_transfers("digits", run), "b", 1)
     assert list(found) == ["es"]
     assert set(found["es"]["defense"]) == {"b"}
     assert (found["es"]["es_d_after"].to_numpy() == values(1, *ES_METRICS)["es_d_after"]).all()
     (tmp_path / "results/transfer/digits/es.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"es\.parquet: damaged .* run `python -m stages\.transfer digits es`"):
-        results.read_transfers("digits", ["es"])
+        results.read_transfers("digits", run)
 
 
 def with_members(suite, **members):

@@ -1,5 +1,6 @@
 """Tables and what the report says of a model."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ def row(label, ers, tma, mark="", published=None):
         "ers": None if ers is None else Estimate(ers, Interval(ers - 1, ers + 1), "queries"),
         "tma": None if tma is None else Estimate(tma, None, ""),
     }
-    return Row(label, mark, cells, {"ers": published, "tma": None}, {"ers": "match", "tma": "no published value"})
+    verdicts = {"ers": "match", "tma": "no published value"}
+    return Row(label, mark, cells, {"ers": published, "tma": None}, verdicts, label.lower())
 
 
 ROWS = [row("A_1", 30.04, 0.5), row("B&C", 30.0, 0.25, mark="shrunk", published=29.5), row("D", None, None)]
@@ -40,10 +42,34 @@ def test_markdown_shows_intervals_where_asked_marks_and_missing_cells():
     ]
 
 
+def test_a_bar_in_a_label_does_not_end_the_cell():
+    """In the first column and, in tables of pairs, in the headings."""
+    line = tables.markdown(BLOCK, "digits", [row("HM|LGA", 30.0, 0.5)]).splitlines()[4]
+    assert [cell.strip() for cell in re.split(r"(?<!\\)\|", line)] == ["", r"HM\|LGA", "30.0 [29.0, 31.0]", "0.500", ""]
+    pairs = pd.DataFrame([["A|B", "4.0"]], columns=["", "A|B"])
+    assert [line.count(r"A\|B") for line in tables.grid(pairs).splitlines()] == [1, 0, 1]
+
+
 def test_best_follows_the_direction_and_the_printed_decimals():
-    assert tables.best(ROWS, "ers") == {"A_1", "B&C"}
-    assert tables.best(ROWS, "tma") == {"B&C"}
+    assert tables.best(ROWS, "ers") == {"a_1", "b&c"}
+    assert tables.best(ROWS, "tma") == {"b&c"}
     assert tables.best(ROWS[2:], "ers") == set()
+
+
+def test_the_best_of_rows_that_are_called_alike_is_one_of_them():
+    """Labels are for readers and may repeat."""
+    alike = [row("Same", 30.0, 0.5)._replace(defense=name) for name in ("first", "second")]
+    alike[1] = alike[1]._replace(cells=row("Same", 20.0, 0.5).cells)
+    assert tables.best(alike, "ers") == {"first"}
+    text = latex.latex(BLOCK | {"columns": ["ers"]}, "digits", alike)
+    assert (text.count(r"Same & \textbf{30.0}"), text.count("Same & 20.0")) == (1, 1)
+
+
+def test_a_collapsed_row_is_never_the_best():
+    """The page says that it is not ranked."""
+    rows = [row("A", 20.0, 0.5), row("B", 90.0, 0.1, mark="collapsed"), row("C", 10.0, 0.9, mark="shrunk")]
+    assert [tables.best(rows, name) for name in COLUMNS] == [{"a"}, {"a"}]
+    assert tables.best(rows[1:2], "ers") == set()
 
 
 def test_latex_is_escaped_and_bold_where_best():

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from stages.runtime import params
+from stages.runtime import params, registries
 from stages.runtime.errors import UserError
 
 MODEL = {"import": "mine:build", "revision": 1}
@@ -60,6 +60,50 @@ WRONG = {
         {"tables": {"eps_sweep": {"sweep": "alpha"}}},
         "tables.eps_sweep.sweep: 'alpha' is not",
     ),
+    "a line break in a title": (
+        {"tables": {"ars": {"title": "One\nTwo"}}},
+        "tables.ars.title: 'One\\nTwo' does not match",
+    ),
+    "a line break at the end of a label": (
+        {"tables": {"ars": {"rows": {"act": {"label": "ACT\n"}}}}},
+        "; write one line of text",
+    ),
+    "a standard block in a column": (
+        {"tables": {"ars": {"columns": ["ltm:ltm"]}}},
+        "tables.ars.columns: 'ltm:ltm': what ltm measures is named without it; write ltm",
+    ),
+    "a further block in a column of its own": (
+        {"tables": {"ars": {"columns": ["order_src:order"]}}},
+        "tables.ars.columns: 'order_src:order': what order measures is named without it; write order_src",
+    ),
+    "a block that measures something else": (
+        {"tables": {"ars": {"columns": ["qa_plus:ltm"]}}},
+        "tables.ars.columns: 'qa_plus:ltm': ltm measures ltm; name another block or metric",
+    ),
+    "a suite that measures something else": (
+        {"tables": {"ars": {"intervals": ["es_d:ltm_strong"]}}},
+        "tables.ars.intervals: 'es_d:ltm_strong': ltm_strong measures ltm; name another block or metric",
+    ),
+    "an exact variant that measures something else": (
+        {"tables": {"ars": {"columns": ["ltm:es_exact"]}}},
+        "tables.ars.columns: 'ltm:es_exact': es_exact measures es_d, es_r; name another block or metric",
+    ),
+    "a clean metric of an attack": (
+        {"tables": {"ars": {"columns": ["recall_at_1:ltm_strong"]}}},
+        "tables.ars.columns: 'recall_at_1:ltm_strong': no attack measures recall_at_1; write recall_at_1 alone",
+    ),
+    "a score of an attack": (
+        {"tables": {"ars": {"columns": ["ers:es_strong"]}}},
+        "tables.ars.columns: 'ers:es_strong': no attack measures ers; write ers alone",
+    ),
+    "a sweep of what no attack measures": (
+        {"tables": {"eps_sweep": {"columns": ["ltm", "recall_at_1"]}}},
+        "tables.eps_sweep.columns: no attack measures 'recall_at_1', so it has no eps; take it out, or `sweep`",
+    ),
+    "a sweep of a score of many attacks": (
+        {"tables": {"steps_sweep": {"columns": ["ers"]}}},
+        "tables.steps_sweep.columns: no attack measures 'ers', so it has no steps; take it out, or `sweep`",
+    ),
 }
 
 
@@ -88,6 +132,31 @@ def test_a_model_of_ones_own_needs_nothing_else():
     loaded["run"]["defenses"] = ["x"]
     params.check(loaded)
     assert params.defense(loaded, "x", "digits")["model"] == MODEL
+
+
+def test_a_sweep_needs_the_blocks_of_its_columns():
+    """Of a metric that is called without one, the block that it is of; another metric of one attack has the same."""
+    loaded = copy.deepcopy(params.load())
+    loaded["tables"]["eps_sweep"]["columns"] = ["spqa_plus", "spqa_plus_kept", "es_r", "ltm:ltm_eps50"]
+    params.check(loaded)
+    del loaded["attacks"]["spqa_plus"]
+    with pytest.raises(
+        UserError, match=r"eps_sweep\.columns: 'spqa_plus' is of the block 'spqa_plus' of `attacks`, whi"
+    ):
+        params.check(loaded)
+
+
+def test_a_block_goes_by_its_attack_and_one_of_your_own_may_measure_any_metric(monkeypatch):
+    loaded, attacks = copy.deepcopy(params.load()), {**registries.attacks(), "center": "center"}
+    monkeypatch.setattr(registries, "attacks", lambda: attacks)
+    monkeypatch.setattr(registries, "names", lambda *kinds, names=registries.names: [*names(*kinds), "center"])
+    loaded["attacks"]["mine"] = {"attack": "ltm", "steps": 2, "alpha_over_eps": 0.5}
+    loaded["attacks"]["center"] = {"attack": "center", "steps": 2, "alpha_over_eps": 0.5}
+    loaded["tables"]["ars"]["columns"] = ["ltm:mine", "ltm:center", "qa_plus:center", "es_r:es_exact"]
+    params.check(loaded)
+    loaded["tables"]["ars"]["columns"] = ["gtm:mine"]
+    with pytest.raises(UserError, match="'gtm:mine': mine measures ltm; name another block or metric"):
+        params.check(loaded)
 
 
 def test_a_run_without_the_key_is_told_what_to_write():
