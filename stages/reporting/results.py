@@ -61,7 +61,7 @@ def every(models: Mapping[str, Mapping[str, list[Model]]]) -> Iterator[tuple[str
 def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[str, dict[str, list[Model]]]:
     """The models of the run by dataset and defense, one for each seed; what is not there is left out.
 
-    ``run`` is that of ``params``, or another of the same blocks.
+    ``run`` is that of ``params``, or another of the same blocks; transfers are between the defenses of the former.
 
     Raises:
         UserError: a file is damaged, missing beside others of the same job, or of another model than the others.
@@ -70,7 +70,7 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     models: dict[str, dict[str, list[Model]]] = {}
     for dataset in run["datasets"]:
         blocks = {name: parameters.attack(params, name, dataset) for name in run["attacks"]}
-        transfers = read_transfers(dataset, params["run"])
+        transfers = read_transfers(dataset, {**run, "defenses": params["run"]["defenses"]})
         models[dataset] = {
             defense: [
                 read_model(dataset, defense, seed, blocks, of_model(transfers, defense, seed))

@@ -66,9 +66,12 @@ def test_a_suite_from_the_parameters_to_the_page(ready, monkeypatch):
     made = ready.folder / "results/transfer/digits/ltm.parquet"
     made.parent.mkdir(parents=True)
     moved.to_parquet(made)
-    checksums.dump({"inputs": {}}, made.with_suffix(".json"), {made.name: made})
     monkeypatch.chdir(ready.folder)
+    own = folder.relative_to(ready.folder) / "ltm.json"
+    inputs = checksums.load(own)["inputs"] | checksums.hashes(own)
+    checksums.dump({"inputs": inputs}, made.with_suffix(".json"), {made.name: made})
     loaded = params.load()
+    loaded["run"]["defenses"] = ["vanilla", "act"]
     (model,) = results.read_models(loaded, loaded["run"] | {"transfer": ["ltm"]})["digits"]["vanilla"]
     assert model.values["ltm:ltm_strong"] == 0
     assert model.values["ltm"] == pytest.approx(protocol["ltm_after"].mean())

@@ -1,40 +1,17 @@
-"""Figures and page: who leads, where figures come from, and bytes that depend on the data alone."""
+"""The page: who leads, what is compared, and where values come from."""
 
 import re
 
-import numpy as np
-import pandas as pd
 import pytest
+from report_world import LABELS, LOADED, model
 
-from stages.core.scores import SUB_SCORES
-from stages.reporting import doubts, figures, outputs, page, published
-from stages.reporting.results import Model, estimated, lead
+from stages.reporting import doubts, outputs, page, published
+from stages.reporting.results import estimated, lead
 from stages.reporting.rows import table_rows
 from stages.reporting.verdicts import tally
-from stages.runtime import artifacts, params
 from stages.runtime.errors import UserError
 
-LOADED = params.load()
-LABELS = {name: name for name in LOADED["defenses"]}
 NOTHING = {"failed_checks": [], "collapsed": [], "doubts": [], "figures": [], "absent": [], "labels": LABELS}
-HISTORY = pd.DataFrame(
-    {
-        "epoch": range(4),
-        "loss": 0.1,
-        "loss_adversarial": 0.2,
-        "collapseness": -0.5,
-        "hardness": -1.0,
-        "recall_at_1": 90.0,
-    }
-)
-
-
-def model(ers, seed=0, spread=1.0, noise=0.5, **values):
-    """A model with an ERS, its draws around it, and sub-scores."""
-    draw = np.random.default_rng(7)  # the same for every model, as resampled queries are
-    scores = dict.fromkeys(SUB_SCORES, 30.0) | {"tma": 0.9, "es_d": 1.0, "ers": ers, "recall_at_1": 90.0} | values
-    draws = {name: value + noise * draw.standard_normal(2000) for name, value in scores.items()}
-    return Model(scores | {"spread": spread, "collapsed": 0.0}, draws, {"es": {}}, HISTORY, 50, 50, seed)
 
 
 def test_doubts_are_listed_on_the_page_with_the_model_that_they_are_of():
@@ -185,88 +162,6 @@ def test_a_figure_leads_to_the_first_seed_that_has_it():
 def test_verdicts_are_counted_where_something_was_published():
     counted = tally(["match", "match", "differs", "not run", "no published value", "collapsed in the paper"])
     assert counted == {"match": 2, "differs": 1, "too few seeds": 0, "not run": 1}
-
-
-def drawn(folder):
-    """Every figure of two defenses with a sweep; whether each shows something."""
-    folder.mkdir()
-    labels, block = {"vanilla": "Vanilla", "act": "ACT"}, LOADED["tables"]["eps_sweep"]
-    strengths = {name: 20.0 + place for place, name in enumerate(block["columns"])}
-    exact = {"es_d:es_exact": 1.1, "es_r:es_exact": 5.0, "ltm:ltm_exact": 7.0, "gtm:gtm_exact": 9.0}
-    models = {"vanilla": [model(20, **strengths, **exact)], "act": [model(30, s, **strengths) for s in range(3)]}
-    rows = table_rows(LOADED["tables"]["main"], "cub", models, published.read())
-    share = {"qa_plus": 1.0, "ltm": 1.0}
-    return {
-        "comparison": figures.comparison(folder / "comparison", rows, ["recall_at_1", "ers"], LABELS),
-        "tradeoff": figures.tradeoff(folder / "tradeoff", {"cub": rows}, LABELS, ["cub"]),
-        "sub_scores": figures.sub_scores(folder / "sub_scores", models, labels),
-        "history": figures.history(folder / "history", models, labels),
-        "variants": figures.variants(folder / "variants", models, labels),
-        "sweep": figures.sweep(folder / "sweep", models, LABELS, block, lambda name: share.get(name, 0.5)),
-    }
-
-
-def test_figures_come_as_svg_and_png_with_the_same_bytes_each_time(tmp_path):
-    assert all(drawn(tmp_path / "one").values())
-    assert all(drawn(tmp_path / "two").values())
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert len(names) == 12
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
-        head = (tmp_path / "one" / name).read_bytes()
-        assert head.startswith(b"\x89PNG") if name.endswith("png") else b"<svg" in head[:500]
-        assert b"<dc:date>" not in head
-
-
-def test_a_dollar_in_a_label_is_no_mathematics(tmp_path):
-    """What matplotlib cannot parse broke the report; what it can changed the label, here by losing its dollars."""
-    models = {"act": [model(30)]}
-    assert figures.sub_scores(tmp_path / "bad", models, {"act": r"$\bm{N/A}$"})
-    for name, label in (("dollars", "$5$"), ("none", "5")):
-        assert figures.sub_scores(tmp_path / name, models, {"act": label})
-    title = [re.findall(r"<!-- (.*5.*) -->", (tmp_path / f"{name}.svg").read_text()) for name in ("dollars", "none")]
-    assert title == [["$5$"], ["5"]]
-
-
-def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
-    nothing = {"vanilla": []}
-    assert not figures.sub_scores(tmp_path / "a", nothing, LABELS)
-    assert not figures.history(tmp_path / "b", nothing, LABELS)
-    assert not figures.variants(tmp_path / "c", {"vanilla": [model(20)]}, LABELS)
-    block = LOADED["tables"]["steps_sweep"]
-    assert not figures.sweep(tmp_path / "d", {"vanilla": [model(20)]}, LABELS, block, lambda name: 1.0)
-    assert not figures.tradeoff(tmp_path / "e", {}, LABELS, ["digits"])
-    assert not figures.comparison(tmp_path / "f", [], ["ers"], LABELS)
-    assert len(list(tmp_path.iterdir())) == 12
-
-
-def test_the_strength_of_every_metric_of_an_attack_is_known(tmp_path):
-    """SPQA's second metric has the eps of its attack, as ES:R has."""
-    columns = ["spqa_plus_kept", "es_r", "ltm:ltm_eps50"]
-    loaded = LOADED | {"tables": {"mine": LOADED["tables"]["eps_sweep"] | {"columns": columns}}}
-    values = dict.fromkeys(columns, 20.0)
-    drawn = outputs.draw(loaded, {"digits": {"act": [model(20, **values)]}}, [], {"digits": {}}, tmp_path)
-    assert "sweep" not in {drawing.kind for drawing in drawn}  # one strength of each metric is no curve
-
-
-def test_a_history_without_epochs_is_no_curve(tmp_path):
-    empty = model(20)._replace(history=HISTORY.iloc[:0])
-    assert not figures.history(tmp_path / "a", {"vanilla": [empty]}, LABELS)
-    assert figures.history(tmp_path / "b", {"vanilla": [empty], "act": [model(20)]}, LABELS)
-
-
-def test_a_defense_has_one_name_and_one_place_in_every_figure():
-    labels = outputs.labels_of(LOADED)
-    assert list(labels)[:3] == ["vanilla", "est", "act"]
-    assert set(labels) == set(LOADED["defenses"])
-    assert (labels["hm"], labels["cap_only"]) == ("HM[S,LGA]", "CAP only")
-
-
-def test_names_of_figures_follow_the_run():
-    names = artifacts.figure_names(LOADED)
-    assert names[0] == "tradeoff"
-    assert {"history_digits", "sweep_eps_sweep_digits"} <= set(names)
-    assert len(names) == 1 + 5 * len(LOADED["run"]["datasets"])
 
 
 def test_defenses_are_ranked_over_the_seeds_that_all_of_them_have():
