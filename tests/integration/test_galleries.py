@@ -12,10 +12,12 @@ from gallery_files import MARKET, make_market, set_up
 from same_values import assert_same_values
 
 from stages import attack, benchmark, evaluate, prepare, report, train, transfer, validate, visualize
+from stages.core.attacks import ATTACKS
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
 from stages.models import checkpoints
 from stages.reporting.results import estimated, read_model
 from stages.runtime import params
+from stages.runtime.errors import UserError
 from workflow import cost
 from workflow.commands import export
 
@@ -222,6 +224,13 @@ def test_arrays_that_cannot_be_used(change, expected):
     with pytest.raises(ValueError, match=expected) as told:
         benchmark(network(), **GIVEN | change)
     assert "\n" not in str(told.value)
+
+
+def test_the_stage_refuses_a_set_too_small_for_an_attack(there, monkeypatch):
+    monkeypatch.setitem(ATTACKS, "ltm_exact", ATTACKS["ltm_exact"]._replace(least=1000))
+    with pytest.raises(UserError, match="ltm_exact needs a gallery of 1000 images or more"):
+        attack.attack(there, *WORDS, "ltm_exact")
+    assert not list(Path("results/persons/act/0").glob("ltm_exact*"))
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ Values = Callable[[Tensor, int], Tensor]
 Measured = dict[str, Tensor]
 
 
-def one(count: int) -> int:
+def one_other(count: int) -> int:
     """What most attacks need of each ranking: one item besides the attacked one, however many (``count``) there are."""
     return 1
 
@@ -155,7 +155,7 @@ class Attack(NamedTuple):
     smooth: Callable[[AttackBatch], Values] | None = None
     perturbs: str = "query"
     least: int = 1
-    needs: Callable[[int], int] = one
+    needs: Callable[[int], int] = one_other
 
 
 def plain_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -193,14 +193,14 @@ def admitted_rows(places: Tensor, admitted: Admitted, count: int) -> Tensor:
     return found
 
 
-def a_hundredth(count: int) -> int:
+def nearby_count(count: int) -> int:
     """Of how many nearest items, among ``count``, ``nearby`` draws: max(1, floor(N / 100))."""
     return max(1, count // 100)
 
 
 def nearby(gallery: Gallery, items: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One row per item, uniform among its max(1, floor(N / 100)) nearest, the item itself excluded."""
-    count = a_hundredth(len(gallery.labels))
+    count = nearby_count(len(gallery.labels))
     near = nearest(gallery.perturbed().embeddings[items], gallery.rows, count, gallery.others(items))
     which = torch.tensor([int(torch.randint(count, (), generator=g)) for g in generators]).to(items)
     return near.gather(1, which[:, None]).squeeze(1)

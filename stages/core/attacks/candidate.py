@@ -11,9 +11,9 @@ from stages.core.attacks.base import (
     Measured,
     Ranking,
     Values,
-    a_hundredth,
     anywhere,
     nearby,
+    nearby_count,
     percentile_rank,
     plain_distance,
 )
@@ -73,5 +73,5 @@ ca_minus = Attack(
     partial(measure, name="ca_minus"),
     partial(smooth_objective, sign=-1),
     perturbs="candidate",
-    needs=a_hundredth,
+    needs=nearby_count,
 )

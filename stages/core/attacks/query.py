@@ -20,9 +20,9 @@ from stages.core.attacks.base import (
     Measured,
     Ranking,
     Values,
-    a_hundredth,
     anywhere,
     nearby,
+    nearby_count,
     nearest_other,
     percentile_rank,
     plain_distance,
@@ -179,10 +179,10 @@ def measure_order(batch: AttackBatch, embeddings: Tensor, last_seen: Tensor) -> 
 
 def kept_and_target(count: int) -> int:
     """What SPQA- needs of each ranking, of ``count`` items: the kept ones and its target."""
-    return max(a_hundredth(count), min(KEPT, count - 2) + 1)
+    return max(nearby_count(count), min(KEPT, count - 2) + 1)
 
 
-def at_most(most: int, count: int) -> int:
+def or_all_others(most: int, count: int) -> int:
     """What an attack on ``most`` nearest others needs of each ranking, of ``count`` items: these, or all others."""
     return max(1, min(most, count - 1))
 
@@ -194,7 +194,7 @@ qa_minus = Attack(
     partial(objective, sign=-1),
     partial(measure_rank, name="qa_minus"),
     partial(_soft, sign=-1),
-    needs=a_hundredth,
+    needs=nearby_count,
 )
 gtt = Attack(nearest_other, partial(objective, sign=-1), measure_retained, partial(_soft, sign=-1))
 spqa_plus = Attack(
@@ -203,7 +203,7 @@ spqa_plus = Attack(
     partial(measure_preserved, name="spqa_plus", sign=1),
     partial(semantics_preserving, sign=1, hinge=mean_soft_hinge),
     least=2,
-    needs=partial(at_most, KEPT),
+    needs=partial(or_all_others, KEPT),
 )
 spqa_minus = Attack(
     nearby,
@@ -219,5 +219,5 @@ order = Attack(
     measure_order,
     partial(order_objective, hinge=soft_hinge),
     least=3,
-    needs=partial(at_most, ORDERED),
+    needs=partial(or_all_others, ORDERED),
 )
