@@ -227,10 +227,11 @@ def test_arrays_that_cannot_be_used(change, expected):
 
 
 def test_the_stage_refuses_a_set_too_small_for_an_attack(there, monkeypatch):
-    monkeypatch.setitem(ATTACKS, "ltm_exact", ATTACKS["ltm_exact"]._replace(least=1000))
-    with pytest.raises(UserError, match="ltm_exact needs a gallery of 1000 images or more"):
-        attack.attack(there, *WORDS, "ltm_exact")
-    assert not list(Path("results/persons/act/0").glob("ltm_exact*"))
+    monkeypatch.setitem(ATTACKS, "gtt", ATTACKS["gtt"]._replace(least=1000))
+    loaded = there | {"attacks": there["attacks"] | {"again": there["attacks"]["gtt"]}}
+    with pytest.raises(UserError, match="persons: gtt needs a gallery of 1000 images or more; "):
+        attack.attack(loaded, *WORDS, "again")
+    assert not list(Path("results/persons/act/0").glob("again*"))
 
 
 @pytest.mark.parametrize(
