@@ -39,6 +39,7 @@ def test_registries_are_where_recipes_find_them(registry):
     assert len([name for name in code.read(ROOT, module) if name.startswith(f"{registry}[")]) > 1
 
 
+@pytest.mark.engines
 def test_what_a_job_runs_is_in_its_recipe(tiny):
     """Every function of the project that ran is among those that the recipe covers or leaves out for a reason."""
 

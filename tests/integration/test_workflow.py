@@ -75,12 +75,14 @@ def elsewhere(tmp_path_factory):
     return str(folder / "an environment" / "bin" / "python"), f"PATH={other.parent}:/usr/bin:/bin"
 
 
+@pytest.mark.engines
 def test_jobs_and_hooks_run_the_python_that_runs_snakemake(project, elsewhere):
     python, path = elsewhere
     done = project.run("env", path, python, "-m", "snakemake", "--cores", "1", "data/digits/images.npy")
     assert "dvc.lock is left as it is: snakemake has jobs left to do" in done.stdout  # by the hook
 
 
+@pytest.mark.engines
 def test_a_command_with_a_fork_server_has_the_same_python(project, elsewhere):
     python, path = elsewhere
     shown = ("python", "-c", "import sys; print(sys.executable)")
