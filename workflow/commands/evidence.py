@@ -1,10 +1,11 @@
-"""Write what a claim rests on to a folder: one table with its verdicts, its figure, its jobs and params.yaml.
+"""Write what a claim rests on to a folder: one table with its verdicts, its figures, its jobs and params.yaml.
 
   ca-tride evidence robrank_fashion docs/evidence/published/fashion
 
 The folder then holds <table>.md and <table>.csv (every cell with interval, published value, difference and verdict),
-figures/ (published values beside ours), jobs.csv (time, processor and commit of every job behind the table but
-transfers) and params.yaml. Nothing is computed that `ca-tride compute` did not compute; what was not run says so.
+figures/ (published values beside ours, ERS against R@1, training curves), jobs.csv (time, processor and commit of every
+job behind the table but transfers) and params.yaml. Nothing is computed that `ca-tride compute` did not compute; what
+was not run says so.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages import STAGES
 from stages.runtime import artifacts, params
 from stages.runtime.errors import UserError, reason
 from workflow.commands import show
 from workflow.commands.compute import attacks_of
+
+if TYPE_CHECKING:
+    from stages.reporting.outputs import Models
+    from stages.reporting.tables import Row
 
 JOB = ("stage", "words", "seconds", "processor_seconds", "memory_mib", "processor", "torch", "commit")
 
@@ -38,20 +43,20 @@ def run(name: str, folder: Path) -> str:
         UserError: there is no such table, or a result is damaged.
     """
     loaded = params.load()
-    by_dataset = show.table(loaded, name)
+    models = show.models(loaded, name)
+    by_dataset = show.table(loaded, name, models)
     import pandas as pd
 
-    from stages.reporting import figures, outputs, tables
+    from stages.reporting import tables
 
     block, columns = loaded["tables"][name], loaded["tables"][name]["columns"]
     folder.mkdir(parents=True, exist_ok=True)
     cells = tables.tidy(by_dataset, columns)
     made = jobs(list(by_dataset), list(block["rows"]), attacks_of(columns, list(loaded["attacks"])))
-    compared = {dataset: rows for dataset, rows in by_dataset.items() if any(row.is_published for row in rows)}
     texts = []
     for dataset, rows in by_dataset.items():
         texts.append(tables.markdown(block, dataset, rows))
-        if dataset in compared:
+        if any(row.is_published for row in rows):
             texts.append(f"{tables.compared(rows, columns)}\n")
     files = [folder / f"{name}.md", folder / f"{name}.csv", folder / "jobs.csv", folder / "params.yaml"]
     with artifacts.writing(*files) as (md_path, csv_path, jobs_path, params_path):
@@ -59,12 +64,28 @@ def run(name: str, folder: Path) -> str:
         tables.write_csv(pd.DataFrame(cells), csv_path)
         tables.write_csv(pd.DataFrame(made, columns=JOB), jobs_path)
         params_path.write_bytes(Path(params.FILE).read_bytes())
-    if compared:
+    if any(found for by_defense in models.values() for found in by_defense.values()):
         with artifacts.replacing(folder / "figures") as figure_folder:
-            for dataset, rows in compared.items():
-                figures.comparison(figure_folder / f"{name}_{dataset}", rows, columns, outputs.labels_of(loaded))
+            draw(block, name, by_dataset, models, figure_folder)
     hours = sum(job["seconds"] for job in made) / 3600
     return f"{folder}: {len(cells)} cells from {len(made)} jobs that took {hours:.1f} hours"
+
+
+def draw(block: dict[str, Any], name: str, by_dataset: dict[str, list[Row]], models: Models, folder: Path) -> None:
+    """Draw a table's figures into a folder, as SVG alone, and keep those that show something."""
+    from stages.reporting import figures
+
+    labels = {defense: row["label"] for defense, row in block["rows"].items()}
+    ran = [dataset for dataset, by_defense in models.items() if any(by_defense.values())]
+    panels = {dataset: by_dataset[dataset] for dataset in ran}
+    shown = {"tradeoff": figures.tradeoff(folder / "tradeoff", panels, labels, ran)}
+    for dataset, rows in panels.items():
+        compared, curves = f"{name}_{dataset}", f"history_{dataset}"
+        shown[compared] = figures.comparison(folder / compared, rows, block["columns"], labels)
+        shown[curves] = figures.history(folder / curves, models[dataset], labels)
+    for path in folder.iterdir():
+        if path.suffix != ".svg" or not shown[path.stem]:
+            path.unlink()
 
 
 def jobs(datasets: list[str], defenses: list[str], attacks: list[str]) -> list[dict[str, Any]]:

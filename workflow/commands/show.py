@@ -9,6 +9,7 @@ from stages.runtime import artifacts, checksums, cli, params, threads
 from workflow.commands import table_block
 
 if TYPE_CHECKING:
+    from stages.reporting.outputs import Models
     from stages.reporting.tables import Row
 
 
@@ -28,29 +29,32 @@ def run(name: str) -> str:
         return cell(loaded, name)
     from stages.reporting import tables
 
-    return "\n".join(
-        tables.markdown(loaded["tables"][name], dataset, rows) for dataset, rows in table(loaded, name).items()
-    )
+    rows = table(loaded, name, models(loaded, name))
+    return "\n".join(tables.markdown(loaded["tables"][name], dataset, found) for dataset, found in rows.items())
 
 
-def table(loaded: params.Params, name: str) -> dict[str, list[Row]]:
-    """The rows of a table by dataset, from the results that are there.
+def models(loaded: params.Params, name: str) -> Models:
+    """The models of a table's rows by dataset and defense, from the results that are there.
 
     Raises:
         UserError: there is no such table, or a result is damaged.
     """
     block, run = table_block(loaded, name), loaded["run"]
     threads.limit(1)
-    from stages.reporting import published, results
-    from stages.reporting.rows import table_rows
+    from stages.reporting import results
 
     datasets = block.get("datasets", run["datasets"])
     asked = {**run, "datasets": datasets, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
-    printed = published.read()
-    return {
-        dataset: table_rows(block, dataset, found, printed)
-        for dataset, found in results.read_models(loaded, asked).items()
-    }
+    return results.read_models(loaded, asked)
+
+
+def table(loaded: params.Params, name: str, found: Models) -> dict[str, list[Row]]:
+    """The rows of a table by dataset, with the published values; ``found`` is what `models` gives."""
+    from stages.reporting import published
+    from stages.reporting.rows import table_rows
+
+    block, printed = loaded["tables"][name], published.read()
+    return {dataset: table_rows(block, dataset, by_defense, printed) for dataset, by_defense in found.items()}
 
 
 def cell(loaded: params.Params, name: str) -> str:
