@@ -74,6 +74,11 @@ def restart_node(state, project, events):
     events.append(states)
 
 
+def train_long(params):
+    """Enough steps that the training still takes them when its signal comes."""
+    params["datasets"]["digits"]["training"]["epochs"] = 60
+
+
 def preempt_training(project):
     """Send the training, while it takes steps, what Slurm sends before it takes a node away."""
     while not (project.folder / "logs/progress/train-digits-ca_tride-0.json").exists():
@@ -85,6 +90,8 @@ def preempt_training(project):
 @pytest.mark.slurm
 def test_a_run_on_slurm_survives_failures_and_makes_the_same_bytes(pair, slurm):
     local, cluster = pair
+    for project in pair:
+        project.edit(train_long)
     local.run("snakemake", "--cores", "2")
     (cluster.folder / "sitecustomize.py").write_text(FAILS_ONCE)
 
