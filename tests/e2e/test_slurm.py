@@ -80,11 +80,14 @@ def train_long(params):
 
 
 def preempt_training(project):
-    """Send the training, while it takes steps, what Slurm sends before it takes a node away."""
+    """Send the training, while it takes steps, what Slurm sends before it takes a node away: SIGTERM to the job's steps.
+
+    Not to the batch script (``scancel --full``), where srun would pass it on as SIGKILL.
+    """
     while not (project.folder / "logs/progress/train-digits-ca_tride-0.json").exists():
         time.sleep(0.05)
     running = subprocess.run(["squeue", "-h", "-t", "R", "-o", "%i"], capture_output=True, text=True, check=True)
-    subprocess.run(["scancel", "--full", "--signal=TERM", *running.stdout.split()], check=True)
+    subprocess.run(["scancel", "--signal=TERM", *running.stdout.split()], check=True)
 
 
 @pytest.mark.slurm

@@ -1,5 +1,6 @@
 """Killed at random moments, training and attacks end with the very same bytes. `make test-faults`."""
 
+import json
 import os
 import random
 import re
@@ -189,6 +190,27 @@ def test_sigterm_keeps_the_last_step_and_ends_with_a_status_to_retry(ready, stag
     assert kept.endswith("resume.pt")
     assert WENT_ON.search(finish(ready, *words))
     assert written(ready, folder) == whole
+
+
+@pytest.mark.faults
+def test_a_job_whose_shell_gets_the_signal_too_ends_after_its_stage(ready, without_fork_server):
+    """Slurm kills what is left of a job when its shell has ended: the stage must have saved its state by then."""
+    environment = os.environ | {"PYTHONPATH": str(ready.folder)}
+    words = (sys.executable, "-m", "snakemake", "--cores", "1", "models/own/ca_tride/0/model.safetensors")
+    ready.edit(lambda params: params["resume"].update(minutes=60))
+    running = subprocess.Popen(words, cwd=ready.folder, env=environment, start_new_session=True)
+    progress = ready.folder / "logs/progress/train-own-ca_tride-0.json"
+    while not progress.exists():
+        assert running.poll() is None
+        time.sleep(0.05)
+    stage = json.loads(progress.read_text())["process"]
+    os.kill(stage, signal.SIGSTOP)  # a step that takes long
+    os.killpg(running.pid, signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(5)
+    os.kill(stage, signal.SIGCONT)
+    assert running.wait(60)
+    assert (ready.folder / "models/own/ca_tride/0/resume.pt").exists()
 
 
 def change_params(project, state):

@@ -113,6 +113,7 @@ def requested(rule):
 
 def logged(command):
     """Write the output of a stage to its log, and show its warnings. If it fails, also show its last line, which names
-    the key or file and the fix."""
+    the key or file and the fix. A SIGTERM to all processes of a job does not end the shell before the stage has saved
+    its state: Snakemake would take the job as ended, and Slurm would kill what is left of it."""
     shown = "grep '^[a-z]*: warning: ' {log} >&2 || :"
-    return f"{command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}; {shown}"
+    return f"trap : TERM; {command} 2> {{log}} || {{{{ code=$?; tail -n 1 {{log}} >&2; exit $code; }}}}; {shown}"
