@@ -80,9 +80,9 @@ def train_long(params):
 
 
 def preempt_training(project):
-    """Send the training, while it takes steps, what Slurm sends before it takes a node away: SIGTERM to the job's steps.
+    """Send the training, while it takes steps, what Slurm sends before it takes a node away.
 
-    Not to the batch script (``scancel --full``), where srun would pass it on as SIGKILL.
+    That is SIGTERM to the steps of the job, and not to its batch script, where srun would pass it on as SIGKILL.
     """
     while not (project.folder / "logs/progress/train-digits-ca_tride-0.json").exists():
         time.sleep(0.05)
