@@ -51,7 +51,8 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
         axes[0].set_ylabel("ERS (%), higher is more robust")
         for row in next(iter(panels.values()), []):
             axes[0].plot([], [], linestyle="", label=row.label, **marks(row.defense, labels))
-        axes[0].scatter([], [], facecolors="none", edgecolors=INK, label="published (hollow)")
+        if any(row.published.get("ers") is not None for rows in panels.values() for row in rows):
+            axes[0].scatter([], [], facecolors="none", edgecolors=INK, label="published (hollow)")
         legend(figure, axes[0])
     return any(row.cells.get("ers") for rows in panels.values() for row in rows)
 

@@ -62,6 +62,13 @@ def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 12
 
 
+def test_the_legend_explains_published_marks_where_there_are_any(tmp_path):
+    for name, dataset, explained in (("with", "cub", True), ("without", "digits", False)):
+        rows = table_rows(LOADED["tables"]["main"], dataset, {"vanilla": [model(20)]}, published.read())
+        figures.tradeoff(tmp_path / name, {dataset: rows}, LABELS, [dataset])
+        assert ("<!-- published (hollow) -->" in (tmp_path / f"{name}.svg").read_text()) == explained
+
+
 def test_the_strength_of_every_metric_of_an_attack_is_known(tmp_path):
     """SPQA's second metric has the eps of its attack, as ES:R has."""
     columns = ["spqa_plus_kept", "es_r", "ltm:ltm_eps50"]
