@@ -17,7 +17,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     workflow._build_dag()
     jobs = [
         {
-            "command": job.shellcmd.split(" 2> ")[0],
+            "command": job.shellcmd.removeprefix("trap : TERM; ").split(" 2> ")[0],
             "inputs": sorted(map(str, job.input)),
             "outputs": sorted(map(str, job.output)),
             "recipe": job.params.recipe,
