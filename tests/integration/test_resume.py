@@ -205,10 +205,12 @@ def test_a_job_whose_shell_gets_the_signal_too_ends_after_its_stage(ready, witho
         time.sleep(0.05)
     stage = json.loads(progress.read_text())["process"]
     os.kill(stage, signal.SIGSTOP)  # a step that takes long
-    os.killpg(running.pid, signal.SIGTERM)
-    with pytest.raises(subprocess.TimeoutExpired):
-        running.wait(5)
-    os.kill(stage, signal.SIGCONT)
+    try:
+        os.killpg(running.pid, signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(5)
+    finally:
+        os.kill(stage, signal.SIGCONT)
     assert running.wait(60)
     assert (ready.folder / "models/own/ca_tride/0/resume.pt").exists()
 
