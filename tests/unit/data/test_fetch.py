@@ -5,12 +5,13 @@ import hashlib
 import io
 import tarfile
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from original_files import make_cub
 
-from stages.data.download import download
+from stages.data.download import download, verify
 from stages.runtime.errors import UserError
 
 CONTENT = bytes(range(256)) * 20_000
@@ -143,6 +144,17 @@ def test_a_file_got_by_hand_is_verified(tmp_path):
         UserError, match=r"a.tgz: has sha256 .*, expected sha256 .*; put that file there, or .* another name"
     ):
         download(source("http://127.0.0.1:1/a.tgz"), tmp_path)
+
+
+def test_a_zip_of_a_later_version_of_the_format_is_named_as_such(tmp_path):
+    path = tmp_path / "copy.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.jpg", b"")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version that an entry of the list needs
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"copy\.zip: .*zip file version 9\.9"):
+        verify(path, {"holds": {".jpg": 1}})
 
 
 @pytest.fixture
