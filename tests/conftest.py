@@ -116,6 +116,11 @@ def shrink(params) -> None:
     only_main(params)
 
 
+def few_queries(params) -> None:
+    """Attack 30 test images, drawn by the seed."""
+    params["datasets"]["digits"]["attack_queries"] = 30
+
+
 @pytest.fixture
 def project(tmp_path) -> Project:
     """A copy of the project with its own params."""
@@ -155,7 +160,7 @@ def finished_folder(tmp_path_factory) -> Path:
     def make(folder):
         project = Project(folder)
         project.edit(shrink)
-        project.edit(lambda params: params["datasets"]["digits"].update(attack_queries=30))
+        project.edit(few_queries)
         project.run("snakemake", "--cores", "2")
 
     return made_once(tmp_path_factory, "finished", make)

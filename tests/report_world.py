@@ -2,12 +2,11 @@
 
 import numpy as np
 import pandas as pd
+from project_params import LOADED
 
 from stages.core.scores import SUB_SCORES
 from stages.reporting.results import Model
-from stages.runtime import params
 
-LOADED = params.load()
 LABELS = {name: name for name in LOADED["defenses"]}
 HISTORY = pd.DataFrame(
     {

@@ -6,13 +6,11 @@ import zipfile
 
 import pytest
 from conftest import copy_of
+from project_params import LOADED
 
-from stages.runtime import params
 from stages.runtime.errors import UserError
 from workflow import cost
 from workflow.commands import compute, plan
-
-LOADED = params.load()
 
 
 class Pretend:

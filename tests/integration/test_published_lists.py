@@ -101,6 +101,7 @@ def test_a_slice_of_the_published_images_through_both_engines(project):
         for block in params["attacks"].values():
             block["steps"] = 2  # a single step has the size of eps
         params["defenses"]["ca_tride"]["training"] = {"epochs": 2, "pairs_per_batch": 64}
+        params["defenses"]["ca_tride"]["options"]["steps"] = 4
 
     study.edit(small)
     study.run("snakemake", "--cores", "1", "--quiet", "all")

@@ -5,6 +5,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from project_params import LOADED
 
 from stages.core import stats
 from stages.core.directions import ATTACK_DIRECTIONS
@@ -13,7 +14,6 @@ from stages.core.stats import Estimate, Interval
 from stages.reporting import published
 from stages.reporting.tables import COLUMNS
 from stages.reporting.verdicts import verdict
-from stages.runtime import params
 
 PERFECT = dict.fromkeys(SUB_SCORES, 100.0) | {
     "ca_plus": 50.0, "ca_minus": 0.0, "qa_plus": 50.0, "qa_minus": 0.0, "tma": 0.0, "es_d": 0.0,
@@ -140,12 +140,9 @@ def test_verdicts(value, ours, expected):
     assert verdict(value, ours, 2.0) == expected
 
 
-PARAMS = params.load()
-
-
 PUBLISHED = {
     name: block
-    for name, block in PARAMS["tables"].items()
+    for name, block in LOADED["tables"].items()
     if "published" in block and block["published"]["source"] != "CA-TRIDE paper"  # whose text was not available
 }
 
@@ -172,7 +169,7 @@ def test_every_published_row_of_a_table_block_is_found(name):
 
 
 def test_published_lookup_gives_the_printed_value():
-    block, printed = PARAMS["tables"]["main"], published.read()
+    block, printed = LOADED["tables"]["main"], published.read()
 
     def value(dataset, defense, metric):
         there = published.of_row(printed, block, dataset, defense)
@@ -191,7 +188,7 @@ def test_every_hm_paper_row_has_a_place_in_a_table():
     held = [row for row in rows if row["source"] == "HM paper" and row["metric"] in ("ERS", "outcome")]
     shown = {
         (dataset, row.get("published"))
-        for block in PARAMS["tables"].values()
+        for block in LOADED["tables"].values()
         for dataset in block.get("published", {}).get("datasets", {}).values()
         for row in block["rows"].values()
     }

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from project_params import LOADED
 
 from stages.core.directions import direction
 from stages.core.scores import ATTACK_OF, STANDARD_ATTACKS, SUB_SCORES, ers
@@ -11,7 +12,6 @@ from stages.runtime import checksums, params
 from stages.runtime.errors import UserError
 from workflow.commands import compute
 
-LOADED = params.load()
 N = 40
 IDS = np.arange(N) * 3
 BLOCKS = {

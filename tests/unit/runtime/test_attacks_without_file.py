@@ -1,11 +1,10 @@
 """Blocks of attacks for the Python call: those of params.yaml and the papers, changed in the same words."""
 
 import pytest
+from project_params import LOADED
 
 from stages.runtime import params
 from stages.runtime.errors import ParameterError
-
-LOADED = params.load()
 
 
 def one(asked, changes=None, dataset="cub"):

@@ -6,15 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from project_params import LOADED
 
 from stages.runtime import artifacts, checksums, params
 from stages.runtime.errors import UserError
 
-ROOT_PARAMS = params.load()
-
 
 def changed(change):
-    loaded = copy.deepcopy(ROOT_PARAMS)
+    loaded = copy.deepcopy(LOADED)
     change(loaded)
     return loaded
 

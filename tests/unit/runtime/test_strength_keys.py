@@ -1,14 +1,13 @@
 """Strength and suites in params.yaml: what they come out as, and the one line that says what is wrong with them."""
 
 import pytest
+from project_params import LOADED
 from test_blocks import load, refused
 
 from stages.core.attacking import SURROGATES
 from stages.core.scores import STANDARD_ATTACKS
 from stages.core.search import OPTIMIZERS, STARTS
 from stages.runtime import params, registries
-
-LOADED = params.load()
 
 
 def attacks(**blocks):

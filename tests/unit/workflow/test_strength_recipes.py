@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from project_params import LOADED
 
-from stages.runtime import params
 from workflow import code, recipes
 
 ROOT = Path(__file__).resolve().parents[3]
-LOADED = params.load()
 SEARCHES = {
     "momentum": ("stages.core.search.gradient", "momentum"),
     "apgd": ("stages.core.search.gradient", "apgd"),
