@@ -26,6 +26,7 @@ CANNOT_CHANGE_A_RESULT = {
     "stages.core.evaluation_checks": "warns of attacks that look weak; the report, which prints it, has it as a file",
     "stages.core.selfchecks": "refuses a model whose output does not depend on its images alone",
     "stages.models.state_dicts": "reports weights that do not fit",
+    "stages.runtime.allocator": "where tensors lie in memory",
     "stages.runtime.artifacts": "paths of files, and atomic writes",
     "stages.runtime.blocks": "writes out the values that are in the recipe",
     "stages.runtime.checks": "refuses wrong parameters",

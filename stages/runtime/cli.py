@@ -13,7 +13,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
-from stages.runtime import params, threads
+from stages.runtime import allocator, params, threads
 from stages.runtime.errors import UserError, choose, printable
 from stages.runtime.termination import Terminated, terminate
 
@@ -98,6 +98,7 @@ def process(main: Callable[[], None], tell: Callable[[int | str], None] | None =
     With torch that takes half a second, and all files are written and closed by then. ``tell`` gets the exit status,
     or "alone" where a forked process cannot do the job.
     """
+    allocator.keep_freed_memory()
     status: int | str = 0
     try:
         main()
