@@ -101,7 +101,7 @@ def test_evidence_holds_published_values_and_the_jobs_of_its_table_alone(project
     assert done.stdout == "out/fashion: 35 cells from 2 jobs that took 2.0 hours\n"
     out = project.folder / "out" / "fashion"
     assert sorted(path.name for path in out.iterdir()) == [
-        "jobs.csv", "params.yaml", "robrank_fashion.csv", "robrank_fashion.md",
+        "jobs.csv", "params.yaml", "robrank_fashion.csv", "robrank_fashion.md", "scores.csv",
     ]  # fmt: skip
     assert (out / "params.yaml").read_bytes() == (project.folder / "params.yaml").read_bytes()
     jobs = (out / "jobs.csv").read_text().splitlines()
@@ -116,7 +116,7 @@ def test_evidence_holds_published_values_and_the_jobs_of_its_table_alone(project
     assert len([line for line in compared if line[-1] == "not run" and line[2][0].isdigit()]) == 4 * 5
 
 
-def test_evidence_has_the_figures_that_show_something(finished):
+def test_evidence_has_the_values_of_each_seed_and_the_figures_that_show_something(finished):
     words = (sys.executable, "-m", "workflow", "evidence", "main", "out")
     for keep in ("out/figures/of_an_earlier_run.svg", "out/notes.md"):
         path = finished.folder / keep
@@ -129,6 +129,8 @@ def test_evidence_has_the_figures_that_show_something(finished):
     before = {path.name: path.read_bytes() for path in drawn.iterdir()}
     finished.run(*words)
     assert {path.name: path.read_bytes() for path in drawn.iterdir()} == before
+    # The table has this one model and all attacks of the run, so its values seed by seed are those of the report.
+    assert (drawn.parent / "scores.csv").read_bytes() == (finished.folder / "reports" / "scores.csv").read_bytes()
 
 
 def test_evidence_of_a_table_that_was_not_run_has_no_figure_and_a_broken_record_is_named(project):

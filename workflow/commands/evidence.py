@@ -3,9 +3,9 @@
   ca-tride evidence robrank_fashion docs/evidence/published/fashion
 
 The folder then holds <table>.md and <table>.csv (every cell with interval, published value, difference and verdict),
-figures/ (published values beside ours, ERS against R@1, training curves), jobs.csv (time, processor and commit of every
-job behind the table but transfers) and params.yaml. Nothing is computed that `ca-tride compute` did not compute; what
-was not run says so.
+scores.csv (every metric of each model, seed by seed), figures/ (published values beside ours, ERS against R@1, training
+curves), jobs.csv (time, processor and commit of every job behind the table but transfers) and params.yaml. Nothing is
+computed that `ca-tride compute` did not compute; what was not run says so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run(name: str, folder: Path) -> str:
     by_dataset = show.table(loaded, name, models)
     import pandas as pd
 
-    from stages.reporting import tables
+    from stages.reporting import outputs, tables
 
     block, columns = loaded["tables"][name], loaded["tables"][name]["columns"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,12 +58,17 @@ def run(name: str, folder: Path) -> str:
         texts.append(tables.markdown(block, dataset, rows))
         if any(row.is_published for row in rows):
             texts.append(f"{tables.compared(rows, columns)}\n")
-    files = [folder / f"{name}.md", folder / f"{name}.csv", folder / "jobs.csv", folder / "params.yaml"]
-    with artifacts.writing(*files) as (md_path, csv_path, jobs_path, params_path):
+    written = {
+        f"{name}.csv": pd.DataFrame(cells),
+        "scores.csv": outputs.score_table(models),
+        "jobs.csv": pd.DataFrame(made, columns=JOB),
+    }
+    files = [folder / file for file in (f"{name}.md", "params.yaml", *written)]
+    with artifacts.writing(*files) as (md_path, params_path, *csv_paths):
         md_path.write_text("\n".join(texts))
-        tables.write_csv(pd.DataFrame(cells), csv_path)
-        tables.write_csv(pd.DataFrame(made, columns=JOB), jobs_path)
         params_path.write_bytes(Path(params.FILE).read_bytes())
+        for values, path in zip(written.values(), csv_paths, strict=True):
+            tables.write_csv(values, path)
     if any(found for by_defense in models.values() for found in by_defense.values()):
         with artifacts.replacing(folder / "figures") as figure_folder:
             draw(block, name, by_dataset, models, figure_folder)
