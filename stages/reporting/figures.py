@@ -49,8 +49,9 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
             axis.set_xlabel("R@1 on clean images (%)")
             grid(axis, "both")
         axes[0].set_ylabel("ERS (%), higher is more robust")
-        for row in next(iter(panels.values()), []):
-            axes[0].plot([], [], linestyle="", label=row.label, **marks(row.defense, labels))
+        shown = [row for rows in panels.values() for row in rows if row.cells.get("ers") or row.published.get("ers")]
+        for defense, label in {row.defense: row.label for row in shown}.items():
+            axes[0].plot([], [], linestyle="", label=label, **marks(defense, labels))
         if any(row.published.get("ers") is not None for rows in panels.values() for row in rows):
             axes[0].scatter([], [], facecolors="none", edgecolors=INK, label="published (hollow)")
         legend(figure, axes[0])

@@ -62,11 +62,20 @@ def test_figures_without_data_say_so_and_count_as_nothing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 12
 
 
-def test_the_legend_explains_published_marks_where_there_are_any(tmp_path):
-    for name, dataset, explained in (("with", "cub", True), ("without", "digits", False)):
+def test_the_legend_explains_the_marks_that_are_there(tmp_path):
+    """Rows that were run or published, and what a hollow mark is where there are any."""
+    for name, dataset, published_too in (("with", "cub", True), ("without", "digits", False)):
         rows = table_rows(LOADED["tables"]["main"], dataset, {"vanilla": [model(20)]}, published.read())
         figures.tradeoff(tmp_path / name, {dataset: rows}, LABELS, [dataset])
-        assert ("<!-- published (hollow) -->" in (tmp_path / f"{name}.svg").read_text()) == explained
+        text = (tmp_path / f"{name}.svg").read_text()
+        assert "<!-- Vanilla -->" in text
+        assert ("<!-- published (hollow) -->" in text) == ("<!-- ACT -->" in text) == published_too
+
+
+def test_a_figure_of_rows_without_ers_has_no_legend(tmp_path):
+    rows = table_rows(LOADED["tables"]["main"], "digits", {}, published.read())
+    assert not figures.tradeoff(tmp_path / "none", {"digits": rows}, LABELS, ["digits"])
+    assert "<!-- Vanilla -->" not in (tmp_path / "none.svg").read_text()
 
 
 def test_the_strength_of_every_metric_of_an_attack_is_known(tmp_path):
