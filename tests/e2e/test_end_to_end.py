@@ -69,7 +69,7 @@ def check_attack(folder, name, block, eps, world):
         assert differs.mean() < 0.1, metric  # one rank step here or there: rounding of the embeddings
     assert np.allclose(table["objective_before"].to_numpy(), result.objective_before.numpy(), atol=1e-5)
     report = json.loads((folder / f"{name}.json").read_text())
-    assert report["queries"] == QUERIES
+    assert report["queries"] == len(table) == QUERIES
     for metric, means in report["metrics"].items():
         assert means["after"] == pytest.approx(table[f"{metric}_after"].mean())
         assert means["before"] == pytest.approx(table[f"{metric}_before"].mean())
