@@ -65,7 +65,7 @@ def held(path: Path, wanted: Mapping[str, int]) -> str | None:
             entries = [
                 PurePosixPath(info.filename.replace("\\", "/")) for info in zipped.infolist() if not info.is_dir()
             ]
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:  # the last: a version not known here
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:  # the last: unknown version
         return f"is no zip ({reason(error)})"
     names = [entry.name.lower() for entry in entries if is_shown(entry.name)]
     for ending, count in wanted.items():
