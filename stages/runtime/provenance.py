@@ -50,13 +50,15 @@ def ended(stage: str, words: list[str], seconds: float) -> None:
 
 
 def processor() -> str:
-    """The processor's name and the number of cores."""
+    """The processor's name, the number of cores, and the GPU where this process used one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
+    torch = sys.modules.get("torch")
+    gpu = f", {torch.cuda.get_device_name()}" if torch is not None and torch.cuda.is_initialized() else ""
+    return f"{name}, {os.cpu_count()} cores{gpu}"
 
 
 def _path(stage: str, words: list[str], suffix: str = ".json") -> Path:
