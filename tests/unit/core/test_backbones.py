@@ -66,6 +66,23 @@ def test_c2f2_is_the_network_of_the_reference():
     assert shapes[0::2] == [(32, 1, 5, 5), (64, 32, 5, 5), (1024, 64 * 7 * 7), (512, 1024)]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_c2f2_pools_before_relu_with_the_bytes_of_the_reference_order(precision):
+    model = built("c2f2", 1, 28, 16)
+    conv1, pool1, relu1, conv2, pool2, relu2, *rest = model.network
+    reference = nn.Sequential(conv1, relu1, pool1, conv2, relu2, pool2, *rest)
+
+    def values_and_gradients(network):
+        images = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            features = network(images)
+        return features, *torch.autograd.grad(features.float().square().sum(), (images, *network.parameters()))
+
+    for own, other in zip(values_and_gradients(model.network), values_and_gradients(reference), strict=True):
+        assert torch.equal(own, other)
+        assert own.any()
+
+
 @pytest.mark.parametrize("name", NORMED)
 def test_frozen_statistics_stay_while_scale_and_shift_train(name):
     model = built(name).train()

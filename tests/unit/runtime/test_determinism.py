@@ -1,4 +1,4 @@
-"""Determinism as a stage asks for it: refused where there is none, and without filling memory that is written anyway."""
+"""Deterministic operations as a stage asks for them, without filling memory that is written anyway."""
 
 import time
 
