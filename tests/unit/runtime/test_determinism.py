@@ -1,11 +1,11 @@
 """Deterministic operations as a stage asks for them, without filling memory that is written anyway."""
 
-import time
-
 import pytest
 import torch
 
 from stages.runtime.device import set_deterministic
+
+FRESH = 2**25  # numbers that no allocator has in stock: 128 MiB come from the system, as zeros
 
 
 @pytest.fixture(autouse=True)
@@ -16,10 +16,13 @@ def as_before():
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_new_tensors_are_not_filled(deterministic):
-    """Filling takes longer the larger a tensor is; without it the system gives no page before it is written."""
     set_deterministic(deterministic)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
-    started = time.perf_counter()
-    tensor = torch.empty(2**28)  # 1 GiB: to fill it takes at least a tenth of a second
-    assert time.perf_counter() - started < 0.05
-    assert tensor.numel() == 2**28
+    assert not torch.empty(FRESH).isnan().any()
+
+
+def test_torch_would_fill_them_with_nan(monkeypatch):
+    """The test above can fail."""
+    set_deterministic(True)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    assert torch.empty(1000).isnan().all()
