@@ -62,11 +62,13 @@ def not_run(figure: Figure, what: str) -> bool:
 
 
 def legend(figure: Figure, axis: Axes) -> None:
-    """One legend under all panels, of what ``axis`` shows."""
+    """One legend under all panels, of what ``axis`` shows, in as few columns as its longest label needs."""
     handles, labels = axis.get_legend_handles_labels()
-    if handles:
-        columns = min(len(labels), max(2, int(figure.get_figwidth() // 1.6)))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    for columns in range(min(len(labels), max(2, int(figure.get_figwidth() // 1.6))), 0, -1):
+        made = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        if columns == 1 or made.get_window_extent().width <= figure.bbox.width:
+            break
+        made.remove()
 
 
 def grid(axis: Axes, direction: Literal["x", "y", "both"] = "y") -> None:

@@ -2,9 +2,10 @@
 
 import re
 
+import pytest
 from report_world import HISTORY, LABELS, LOADED, model
 
-from stages.reporting import figures, outputs, published
+from stages.reporting import figures, outputs, plotting, published
 from stages.reporting.rows import table_rows
 from stages.runtime import artifacts
 
@@ -70,6 +71,21 @@ def test_the_legend_explains_the_marks_that_are_there(tmp_path):
         text = (tmp_path / f"{name}.svg").read_text()
         assert "<!-- Vanilla -->" in text
         assert ("<!-- published (hollow) -->" in text) == ("<!-- ACT -->" in text) == published_too
+
+
+@pytest.mark.parametrize(
+    ("last", "columns"), [("CA-TRIDE", 3), ("CA-TRIDE without the auxiliary term", 2), (20 * "long ", 1)]
+)
+def test_the_legend_takes_as_many_columns_as_fit(tmp_path, last, columns):
+    with plotting.drawn(tmp_path / "figure", 5.5, 4) as figure:
+        axis = figure.subplots()
+        for label in (*(f"HM[S,LGA] {number}" for number in range(10)), last):
+            axis.plot([], [], "o", label=label)
+        plotting.legend(figure, axis)
+        (legend,) = figure.legends
+    assert legend._ncols == columns
+    box = legend.get_window_extent()
+    assert columns == 1 or (box.x0 >= 0 and box.x1 <= figure.bbox.width)
 
 
 def test_a_figure_of_rows_without_ers_has_no_legend(tmp_path):
