@@ -48,7 +48,7 @@ def pgd(
         perturbed.requires_grad_(True)
         with torch.enable_grad():
             value = objective(embed(perturbed), step)
-        # Waiting for a GPU's answer costs less than the steps that are saved: stops end about half of a loop.
+        # Waiting for a GPU's answer once a step costs less than the steps that a stop saves.
         if stop is not None and stop(value.detach(), previous):
             break
         previous = value.detach()

@@ -65,8 +65,10 @@ def held(path: Path, wanted: Mapping[str, int]) -> str | None:
             entries = [
                 PurePosixPath(info.filename.replace("\\", "/")) for info in zipped.infolist() if not info.is_dir()
             ]
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:  # the last: unknown version
+    except (zipfile.BadZipFile, ValueError) as error:
         return f"is no zip ({reason(error)})"
+    except (OSError, NotImplementedError) as error:  # no access, or a version of the format that Python does not read
+        return f"cannot be read as a zip ({reason(error)})"
     names = [entry.name.lower() for entry in entries if is_shown(entry.name)]
     for ending, count in wanted.items():
         found = sum(name.endswith(ending.lower()) for name in names)

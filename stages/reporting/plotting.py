@@ -62,7 +62,7 @@ def not_run(figure: Figure, what: str) -> bool:
 
 
 def legend(figure: Figure, axis: Axes) -> None:
-    """One legend under all panels, of what ``axis`` shows, in as few columns as its longest label needs."""
+    """One legend under all panels, of what ``axis`` shows, in as many columns as fit."""
     handles, labels = axis.get_legend_handles_labels()
     for columns in range(min(len(labels), max(2, int(figure.get_figwidth() // 1.6))), 0, -1):
         made = figure.legend(handles, labels, loc="outside lower center", ncols=columns)

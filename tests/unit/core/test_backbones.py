@@ -70,6 +70,7 @@ def test_c2f2_is_the_network_of_the_reference():
 def test_c2f2_pools_before_relu_with_the_bytes_of_the_reference_order(precision):
     model = built("c2f2", 1, 28, 16)
     conv1, pool1, relu1, conv2, pool2, relu2, *rest = model.network
+    assert [type(layer) for layer in (pool1, relu1, pool2, relu2)] == [nn.MaxPool2d, nn.ReLU] * 2
     reference = nn.Sequential(conv1, relu1, pool1, conv2, relu2, pool2, *rest)
 
     def values_and_gradients(network):

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from original_files import make_cub
 
-from stages.data.download import download, verify
+from stages.data.download import download, held, verify
 from stages.runtime.errors import UserError
 
 CONTENT = bytes(range(256)) * 20_000
@@ -248,3 +248,18 @@ def test_a_second_choice_is_taken_and_known_by_what_it_holds(birds, server, tmp_
     birds.stage("fetch", "birds")
     assert server.asked == []
     birds.stage("prepare", "birds")
+
+
+def test_a_zip_that_python_cannot_read_is_not_called_something_else(tmp_path):
+    """One of a later version of the format is a zip, and so is one whose folder cannot be read."""
+    path = tmp_path / "copy.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.jpg", b"")
+    assert held(path, {".jpg": 1}) is None
+    content = path.read_bytes()
+    needed = content.rindex(b"PK\x01\x02") + 6  # "version needed to extract" of the entry in the directory
+    path.write_bytes(content[:needed] + b"\x63" + content[needed + 1 :])
+    assert held(path, {".jpg": 1}) == "cannot be read as a zip (zip file version 9.9)"
+    assert held(tmp_path, {".jpg": 1}).startswith("cannot be read as a zip (")
+    path.write_text("no archive")
+    assert held(path, {".jpg": 1}).startswith("is no zip (")

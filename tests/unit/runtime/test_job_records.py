@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from stages.runtime import artifacts, provenance
 
@@ -25,6 +26,13 @@ def test_a_record_adds_up_the_time_of_processes_that_were_ended(place):
     assert [file.name for file in path.parent.iterdir()] == ["digits-act-0.json"]
     again = json.loads(provenance.record("train", ["digits", "act", "0"], [place / "made"], 3.0).read_text())
     assert again["seconds"] == pytest.approx(3.0)
+
+
+def test_a_record_names_the_gpu_of_a_process_that_used_one(place, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    path = provenance.record("train", ["digits", "act", "0"], [], 1.0)
+    assert json.loads(path.read_text())["processor"].endswith(" cores, NVIDIA H200")
 
 
 def test_a_note_that_was_cut_off_counts_as_none(place):
