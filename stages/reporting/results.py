@@ -182,8 +182,9 @@ def read_model(
 ) -> Model:
     """Read everything that was measured of one model and add the scores; attacks that did not run are left out.
 
-    Values of a suite are the worst of its members, of the protocol's attack and of images made on other models.
-    ``blocks`` are those of the attacks for the dataset, ``transferred`` what such images did to this model.
+    Values of a suite are the worst of its members, of the protocol's attack and of images made on other models; what
+    each member left alone stands beside them. ``blocks`` are those of the attacks for the dataset, ``transferred`` what
+    such images did to this model.
 
     Raises:
         UserError: a file is damaged, missing beside others of the same job, or of another model than ``benign.json``.
@@ -207,6 +208,8 @@ def read_model(
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
     measured = Queries(queries.drop(columns="image_id"), pd.DataFrame(before), pd.DataFrame(after))
     values, draws = scores(benign["metrics"], measured, dataset)
+    for attack, table in runs.items():
+        values |= strong.by_member(attack, blocks[attack], table)
     attacked, candidates = perturbed(runs.values(), queries["image_id"])
     return Model(
         values,

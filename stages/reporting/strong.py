@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stages.core.attacking import PROTOCOL
 from stages.core.directions import metrics_of, worst_case
 from stages.core.evaluation_checks import Run, by_steps, masked, of_runs, runs
+from stages.reporting.scoring import metric_name
 
 FEWEST = 30  # queries that transferred images need for a comparison, below which a standard error says little
 # Attack blocks for one dataset, as ``stages.runtime.params.attack`` gives them.
@@ -81,6 +82,18 @@ def strongest(name: str, blocks: Blocks, tables: Tables, transferred: Transferre
     same = plain in tables and goal(blocks[plain]) == goal(blocks[name])
     moved = [part for _, _, part in sources(name, blocks, tables[name], transferred)]
     return combined(tables[name], [*([tables[plain]] if same else []), *moved])
+
+
+def by_member(name: str, block: Mapping[str, Any], table: pd.DataFrame) -> dict[str, float]:
+    """Mean over queries of each metric that one member of a suite left alone, as ``ltm:ltm_strong@square``.
+
+    Empty for a block without a suite.
+    """
+    return {
+        f"{metric_name(metric, name)}@{member}": float(table[f"{metric}_after@{member}"].mean())
+        for metric in metrics_of(table)
+        for member in block.get("suite", ())
+    }
 
 
 def doubts(defense: str, blocks: Blocks, tables: Tables, transferred: Transferred) -> list[str]:

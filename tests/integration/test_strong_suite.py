@@ -57,6 +57,8 @@ def test_a_suite_from_the_parameters_to_the_page(ready, monkeypatch):
     scores = pd.read_csv(ready.folder / "reports/scores.csv").set_index("metric")["value"]
     assert scores["ltm"] == pytest.approx(protocol["ltm_after"].mean())
     assert scores["ltm:ltm_strong"] == pytest.approx(np.minimum(suite["ltm_after"], protocol["ltm_after"]).mean())
+    for member, values in zip(SUITE, each, strict=True):  # alone, without the protocol's attack
+        assert scores[f"ltm:ltm_strong@{member}"] == pytest.approx(values.mean())
     assert "LTM (strong)" in (ready.folder / "reports/tables/strong.md").read_text()
     page = (ready.folder / "reports/index.html").read_text()
     assert ("beats the white box" in page) == ("beats the white box" in said)
