@@ -35,16 +35,18 @@ def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], f
         ParameterError: a name that is not there, or a block that is written in a way that has no meaning.
     """
     sections = {name: section for name, section in own.items() if name != "papers"}
+    changes: dict[str, dict[str, Block]] = {name: {} for name in ("bases", *INHERITING)}
     for name in ("bases", *INHERITING):
         if name in own or any(name in paper for paper in papers.values()):
-            sections[name] = _collect(name, own.get(name, {}), papers, files)
+            sections[name] = _collect(name, own.get(name, {}), papers, files, changes[name])
     bases = sections.pop("bases", {})
     if not isinstance(bases, Mapping):
         raise ParameterError("bases", "is no mapping of blocks; write {} or remove it")
     for name in INHERITING:
         if isinstance(section := sections.get(name), dict):
             known = {**bases, **section}
-            sections[name] = {block: _inherited(f"{name}.{block}", block, known) for block in section}
+            changed = {key: change for key, change in changes["bases"].items() if key not in section} | changes[name]
+            sections[name] = {block: _inherited(f"{name}.{block}", block, known, changed) for block in section}
     for name in ("datasets", "defenses"):
         for key, block in _mappings(sections, name):
             _set_profile(f"{name}.{key}.training", block, sections.get("training"))
@@ -64,8 +66,13 @@ def _mappings(sections: Mapping[str, Any], name: str) -> list[tuple[str, Block]]
     return [(key, block) for key, block in blocks if isinstance(block, dict)]
 
 
-def _collect(section: str, own: Any, papers: Mapping[str, Mapping[str, Any]], files: Files) -> Any:
-    """A section's blocks: those of papers with those of params.yaml laid over, grids written out."""
+def _collect(
+    section: str, own: Any, papers: Mapping[str, Mapping[str, Any]], files: Files, changes: dict[str, Block]
+) -> Any:
+    """A section's blocks, grids written out: those of params.yaml, and those of papers that it does not replace.
+
+    What params.yaml only changes of a paper's block goes into ``changes``, by name, and waits for what that extends.
+    """
     if own is None and section in ("bases", "tables"):
         own = {}
     if not isinstance(own, Mapping):
@@ -80,8 +87,10 @@ def _collect(section: str, own: Any, papers: Mapping[str, Mapping[str, Any]], fi
             files.setdefault((section, name), file)
     for name, block in ungridded(section, own).items():
         files.pop((section, name), None)
-        partial = isinstance(block, Mapping) and not any(key in block for key in WHOLE)
-        found[name] = _laid_over(found[name], block) if name in found and partial else block
+        if name in found and isinstance(block, dict) and not any(key in block for key in WHOLE):
+            changes[name] = block
+        else:
+            found[name] = block
     return found
 
 
@@ -145,8 +154,8 @@ def _put(block: Block, path: list[str], value: Any) -> bool:
     return True
 
 
-def _inherited(key: str, name: str, known: Mapping[str, Any]) -> Any:
-    """A block with what it extends, at any number of removes; a copy of its own."""
+def _inherited(key: str, name: str, known: Mapping[str, Any], changes: Mapping[str, Block]) -> Any:
+    """A block with what it extends, at any number of removes, and what is changed of each; a copy of its own."""
     chain: list[str] = []
     blocks: list[Any] = []
     while True:
@@ -163,9 +172,9 @@ def _inherited(key: str, name: str, known: Mapping[str, Any]) -> Any:
     if not all(isinstance(block, Mapping) for block in blocks):
         return deepcopy(blocks[-1])
     found: Block = {}
-    for block in blocks:
+    for one, block in zip(reversed(chain), blocks, strict=True):
         merged = {name: {**found[name], **block[name]} for name in BY_KEY if _both_mappings(found, block, name)}
-        found = {**found, **block, **merged}
+        found = _laid_over({**found, **block, **merged}, changes.get(one, {}))
     found.pop("extends", None)
     return deepcopy(found)
 

@@ -114,13 +114,16 @@ def test_a_block_of_a_paper_is_changed_or_replaced(tmp_path):
         }
         own["tables"] = {
             "main": {"rows": {"hm_wide": {"label": "Wide"}}},
+            "robrank_fashion": {"rows": {"hm_wide": {"label": "Wide"}}},  # whose own rows are a base's
             "mine": {"extends": "table", "title": "Mine"},
         }
 
     loaded, before = load(tmp_path, change), params.load(ROOT / "params.yaml")
     assert loaded["defenses"]["hm_wide"]["options"] == before["defenses"]["hm_wide"]["options"] | {"loss_bound": 3.0}
     assert loaded["defenses"]["hm_zero"] == {"method": "vanilla", "miner": "random"}
-    assert list(loaded["tables"]["main"]["rows"]) == [*before["tables"]["main"]["rows"], "hm_wide"]
+    for table in ("main", "robrank_fashion"):
+        assert list(loaded["tables"][table]["rows"]) == [*before["tables"][table]["rows"], "hm_wide"]
+    assert loaded["tables"]["robrank_mnist"] == before["tables"]["robrank_mnist"]
     assert loaded["tables"]["mine"]["columns"] == before["tables"]["main"]["columns"]
 
 
