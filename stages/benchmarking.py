@@ -84,8 +84,8 @@ def benchmark(
 
     Returns:
         One row per metric, by its key in scores.csv: ``value``, and ``low`` and ``high`` of the 95 % bootstrap interval
-        over queries, NaN for what is no mean over queries. In percent, but for ``tma`` (a cosine), ``es_d`` and
-        ``spread`` (distances in [0, 2]).
+        over queries, NaN for what is no mean over queries and for single members of a suite (``ltm:ltm_strong@apgd``).
+        In percent, but for ``tma`` (a cosine), ``es_d`` and ``spread`` (distances in [0, 2]).
 
     Raises:
         ValueError: an argument cannot be used; says which and why.
@@ -117,7 +117,7 @@ def benchmark(
         }
     for line in [*weak(tables), *strong.doubts("", blocks, tables, {})]:
         warnings.warn(f"attack {line}", stacklevel=2)
-    return estimates(benign, per_query, {name: strong.strongest(name, blocks, tables, {}) for name in tables}, dataset)
+    return estimates(benign, per_query, blocks, tables, dataset)
 
 
 def require_counts(attack_queries: int | str, attack_batch: int) -> None:
@@ -183,20 +183,26 @@ def weak(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def estimates(
-    benign: dict[str, float], per_query: pd.DataFrame, tables: dict[str, pd.DataFrame], dataset: str
+    benign: dict[str, float],
+    per_query: pd.DataFrame,
+    blocks: strong.Blocks,
+    tables: dict[str, pd.DataFrame],
+    dataset: str,
 ) -> pd.DataFrame:
     """All metrics with their intervals, from benign values and the per-query values of each attack."""
+    strongest = {name: strong.strongest(name, blocks, tables, {}) for name in tables}
     before, after = (
         pd.DataFrame(
             {
                 metric_name(metric, name): table[f"{metric}_{when}"]
-                for name, table in tables.items()
+                for name, table in strongest.items()
                 for metric in metrics_of(table)
             }
         )
         for when in ("before", "after")
     )
     values, draws = scores(benign, Queries(per_query, before, after), dataset)
+    values |= strong.by_member(blocks, tables)
     intervals = {name: percentile_interval(found) for name, found in draws.items()}
     rows = {name: (value, *intervals.get(name, (np.nan, np.nan))) for name, value in values.items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"]).rename_axis("metric")

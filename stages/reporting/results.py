@@ -208,8 +208,7 @@ def read_model(
             before[metric_name(metric, attack)] = table[f"{metric}_before"]
     measured = Queries(queries.drop(columns="image_id"), pd.DataFrame(before), pd.DataFrame(after))
     values, draws = scores(benign["metrics"], measured, dataset)
-    for attack, table in runs.items():
-        values |= strong.by_member(attack, blocks[attack], table)
+    values |= strong.by_member(blocks, runs)
     attacked, candidates = perturbed(runs.values(), queries["image_id"])
     return Model(
         values,

@@ -84,15 +84,13 @@ def strongest(name: str, blocks: Blocks, tables: Tables, transferred: Transferre
     return combined(tables[name], [*([tables[plain]] if same else []), *moved])
 
 
-def by_member(name: str, block: Mapping[str, Any], table: pd.DataFrame) -> dict[str, float]:
-    """Mean over queries of each metric that one member of a suite left alone, as ``ltm:ltm_strong@square``.
-
-    Empty for a block without a suite.
-    """
+def by_member(blocks: Blocks, tables: Tables) -> dict[str, float]:
+    """Mean over queries of each metric that one member of a suite left alone, as ``ltm:ltm_strong@square``."""
     return {
         f"{metric_name(metric, name)}@{member}": float(table[f"{metric}_after@{member}"].mean())
+        for name, table in tables.items()
         for metric in metrics_of(table)
-        for member in block.get("suite", ())
+        for member in blocks[name].get("suite", ())
     }
 
 
