@@ -13,7 +13,7 @@ from stages.reporting import strong
 from stages.reporting.scoring import Queries, metric_name, scores
 from stages.runtime import artifacts, checksums
 from stages.runtime import params as parameters
-from stages.runtime.errors import reason
+from stages.runtime.errors import UserError, reason
 from stages.runtime.params import Params
 
 HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
@@ -199,6 +199,7 @@ def read_model(
         path = folder / f"{attack}.json"
         if path.exists():
             reports[attack], runs[attack] = read_results(path, "metrics", "checks")
+            require_members(path, attack, blocks[attack], runs[attack])
             checksums.check_inputs(reports[attack], path, inputs_of_attack(benign, folder))
             sources[attack] = source(path, reports[attack], f"attack/{words}-{attack}")
     for attack, report in reports.items():
@@ -222,6 +223,20 @@ def read_model(
         doubts=strong.doubts(defense, blocks, runs, transferred),
         candidates=candidates,
     )
+
+
+def require_members(path: Path, attack: str, block: Mapping[str, Any], table: pd.DataFrame) -> None:
+    """Refuse the results of a suite from before a member was added to its block.
+
+    Raises:
+        UserError: a member is not in them; names it.
+    """
+    for member in block.get("suite", ()):
+        if f"objective_after@{member}" not in table:
+            raise UserError(
+                f"{path}: has nothing of {member!r}, a member of attacks.{attack}.suite now; "
+                f"run `python -m stages.attack {' '.join(path.parent.parts[-3:])} {attack}` again"
+            )
 
 
 def perturbed(tables: Iterable[pd.DataFrame], queries: pd.Series) -> tuple[int, int]:

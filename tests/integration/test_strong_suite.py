@@ -59,6 +59,13 @@ def test_a_suite_from_the_parameters_to_the_page(ready, monkeypatch):
     assert scores["ltm:ltm_strong"] == pytest.approx(np.minimum(suite["ltm_after"], protocol["ltm_after"]).mean())
     for member, values in zip(SUITE, each, strict=True):  # alone, without the protocol's attack
         assert scores[f"ltm:ltm_strong@{member}"] == pytest.approx(values.mean())
+    ready.edit(lambda own: own["bases"]["strong_small"]["suite"].update(later={"steps": 5}))
+    late = ready.stage("report", check=False)
+    assert late.returncode == 1
+    assert late.stderr.splitlines()[-1] == (
+        "report: results/digits/vanilla/0/ltm_strong.json: has nothing of 'later', a member of "
+        "attacks.ltm_strong.suite now; run `python -m stages.attack digits vanilla 0 ltm_strong` again"
+    )
     assert "LTM (strong)" in (ready.folder / "reports/tables/strong.md").read_text()
     page = (ready.folder / "reports/index.html").read_text()
     assert ("beats the white box" in page) == ("beats the white box" in said)
