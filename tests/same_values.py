@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.reporting.results import estimated
+from stages.reporting.seeds import estimated
 
 
 def assert_same_values(called, model):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.reporting.results import Model, lead, ranking
+from stages.reporting.results import Model
+from stages.reporting.seeds import lead, ranking
 from stages.reporting.tables import Row, column, grid, write_csv
 
 SCORES = ("ers", "ars_reconstructed")

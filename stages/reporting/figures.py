@@ -9,7 +9,8 @@ import pandas as pd
 from stages.core.scores import EXACT, SUB_SCORES, normalized
 from stages.core.stats import Estimate, estimate
 from stages.reporting.plotting import COLORS, INK, Labels, drawn, grid, legend, line, marks, not_run
-from stages.reporting.results import Model, estimated
+from stages.reporting.results import Model
+from stages.reporting.seeds import estimated
 from stages.reporting.tables import Row, column
 
 CURVES = {

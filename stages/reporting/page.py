@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 
 from stages.core.scores import MEASURED_BY
 from stages.reporting import differences, tables
-from stages.reporting.results import Model, having, lead, ranking
+from stages.reporting.results import Model
+from stages.reporting.seeds import having, lead, ranking
 from stages.reporting.tables import Row
 from stages.reporting.transfers import HOW_TO_READ
 from stages.reporting.verdicts import COLLAPSED, DIFFERS, FEW, MATCH, NOT_RUN, UNPUBLISHED, tally

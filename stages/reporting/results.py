@@ -1,4 +1,4 @@
-"""A model's results read from files, marks, and estimates over seeds."""
+"""A model's results, read from the files of its jobs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.core.stats import Estimate, estimate
 from stages.reporting import strong
 from stages.reporting.scoring import Queries, metric_name, scores
 from stages.runtime import artifacts, checksums
@@ -18,7 +17,6 @@ from stages.runtime.params import Params
 
 HISTORY = ("epoch", "loss", "loss_adversarial", "collapseness", "hardness", "recall_at_1")
 NOTHING: strong.Transferred = {}
-SHRUNK_BELOW = 0.1  # a mean pairwise distance under this is marked: ERS rewards shrinking
 
 
 class Source(NamedTuple):
@@ -254,52 +252,3 @@ def perturbed(tables: Iterable[pd.DataFrame], queries: pd.Series) -> tuple[int, 
 def source(path: Path, report: Mapping[str, Any], job: str) -> Source:
     """Where the values of a job's report come from."""
     return Source(path.as_posix(), checksums.sha256(path), report["inputs"], job)
-
-
-def mark(models: list[Model]) -> str:
-    """Say "collapsed" or "shrunk" where any seed is; "" otherwise."""
-    if any(model.values["collapsed"] for model in models):
-        return "collapsed"
-    return "shrunk" if any(model.values["spread"] < SHRUNK_BELOW for model in models) else ""
-
-
-def having(models: Sequence[Model], metric: str) -> list[Model]:
-    """The models that have a metric."""
-    return [model for model in models if metric in model.values]
-
-
-def estimated(models: Sequence[Model], metric: str) -> Estimate | None:
-    """Our estimate of a metric over the seeds that have it; None where it did not run."""
-    found = having(models, metric)
-    if not found:
-        return None
-    draws = [model.draws[metric] for model in found if metric in model.draws]
-    return estimate([model.values[metric] for model in found], draws)
-
-
-def ranking(models: Mapping[str, Sequence[Model]], metric: str) -> list[str]:
-    """The defenses that have a metric by its mean, the highest first.
-
-    Means are over the seeds that all of them have it in, as differences are: a seed that one of them lacks would rank
-    its difficulty. Where no seed has it in all, each mean is over the seeds of its own.
-    """
-    found = {defense: those for defense, each in models.items() if (those := having(each, metric))}
-    shared = set.intersection(*({model.seed for model in those} for those in found.values())) if found else set()
-    means = {
-        defense: np.mean([model.values[metric] for model in those if model.seed in shared or not shared])
-        for defense, those in found.items()
-    }
-    return sorted(means, key=lambda defense: -means[defense])
-
-
-def lead(first: Sequence[Model], second: Sequence[Model], metric: str) -> Estimate | None:
-    """By how much ``first`` is above ``second`` in a metric, over the seeds and the resampled queries of both.
-
-    None where no seed has it in both.
-    """
-    others = {model.seed: model for model in having(second, metric)}
-    pairs = [(model, others[model.seed]) for model in having(first, metric) if model.seed in others]
-    if not pairs:
-        return None
-    gaps = [one.values[metric] - other.values[metric] for one, other in pairs]
-    return estimate(gaps, [one.draws[metric] - other.draws[metric] for one, other in pairs])

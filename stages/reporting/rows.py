@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.reporting.published import Published, has_collapsed, lookup, of_row
-from stages.reporting.results import Model, estimated, mark
+from stages.reporting.results import Model
+from stages.reporting.seeds import estimated, mark
 from stages.reporting.tables import Row, column
 from stages.reporting.verdicts import COLLAPSED, verdict
 

@@ -15,7 +15,8 @@ from stages import attack, benchmark, evaluate, prepare, report, train, transfer
 from stages.core.attacks import ATTACKS
 from stages.core.scores import STANDARD_ATTACKS, SUB_SCORES
 from stages.models import checkpoints
-from stages.reporting.results import estimated, read_model
+from stages.reporting.results import read_model
+from stages.reporting.seeds import estimated
 from stages.runtime import params
 from stages.runtime.errors import UserError
 from workflow import cost

@@ -6,7 +6,8 @@ import pytest
 
 from stages.core.stats import t_interval
 from stages.reporting import differences
-from stages.reporting.results import Model, estimated, lead
+from stages.reporting.results import Model
+from stages.reporting.seeds import estimated, lead
 from stages.reporting.tables import Row
 
 ERS = {"vanilla": (12.3, 13.3, 15.4), "act": (13.9, 11.1, 14.0), "hm_ics": (18.0, 18.3, 19.6)}

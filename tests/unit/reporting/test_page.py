@@ -6,8 +6,8 @@ import pytest
 from report_world import LABELS, LOADED, model
 
 from stages.reporting import doubts, outputs, page, published
-from stages.reporting.results import estimated, lead
 from stages.reporting.rows import table_rows
+from stages.reporting.seeds import estimated, lead
 from stages.reporting.verdicts import tally
 from stages.runtime.errors import UserError
 

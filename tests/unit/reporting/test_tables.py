@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from stages.core.stats import Estimate, Interval
-from stages.reporting import doubts, latex, published, results, scoring, tables
+from stages.reporting import doubts, latex, published, results, scoring, seeds, tables
 from stages.reporting.results import Model
 from stages.reporting.rows import datasets_of, table_rows
 from stages.reporting.tables import Row
@@ -137,9 +137,9 @@ def test_missing_and_damaged_tables_are_named(tmp_path, monkeypatch, name, comma
 
 
 def test_marks():
-    assert results.mark([model(), model()]) == ""
-    assert results.mark([model(), model(spread=0.05)]) == "shrunk"
-    assert results.mark([model(spread=0.05), model(collapsed=1.0)]) == "collapsed"
+    assert seeds.mark([model(), model()]) == ""
+    assert seeds.mark([model(), model(spread=0.05)]) == "shrunk"
+    assert seeds.mark([model(spread=0.05), model(collapsed=1.0)]) == "collapsed"
 
 
 @pytest.mark.parametrize(
