@@ -146,6 +146,15 @@ def test_evidence_of_a_table_that_was_not_run_has_no_figure_and_a_broken_record_
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["scores", "jobs", "history"])
+def test_evidence_refuses_a_table_whose_files_would_replace_its_own(project, name):
+    project.edit(lambda loaded: loaded["tables"].update({name: {"extends": "table", "title": "Mine"}}))
+    done = project.run(sys.executable, "-m", "workflow", "evidence", name, "out", check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"evidence: params.yaml: tables.{name}: evidence has files of that name; rename the block\n"
+    assert not (project.folder / "out").exists()
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "evidence").rglob("params.yaml")), ids=str)
 def test_parameters_of_the_evidence_are_valid(path):
     loaded = params.load(path)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stages.reporting.tables import Row
 
 JOB = ("stage", "words", "seconds", "processor_seconds", "memory_mib", "processor", "torch", "commit")
+OWN = ("scores", "jobs", "history")  # names of files that evidence has beside those called like the table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +41,11 @@ def run(name: str, folder: Path) -> str:
     """Write the evidence of one table; what it holds, in one line.
 
     Raises:
-        UserError: there is no such table, or a result is damaged.
+        UserError: there is no such table, its files would replace others, or a result is damaged.
     """
     loaded = params.load()
+    if name in OWN and name in loaded["tables"]:
+        raise UserError(f"{params.FILE}: tables.{name}: evidence has files of that name; rename the block")
     models = show.models(loaded, name)
     by_dataset = show.table(loaded, name, models)
     import pandas as pd
