@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -21,6 +21,7 @@ CURVES = {
     "recall_at_1": "R@1 (%)",
 }
 ByDefense = Mapping[str, list[Model]]
+Value = TypeVar("Value")
 
 
 def _bar(cell: Estimate) -> list[list[float]]:
@@ -38,25 +39,30 @@ def tradeoff(path: Path, panels: Mapping[str, list[Row]], labels: Labels, ran: l
         for axis, (dataset, rows) in zip(axes, panels.items(), strict=True):
             for row in rows:
                 style = marks(row.defense, labels)
-                x, y = row.cells.get("recall_at_1"), row.cells.get("ers")
-                if x and y:
-                    bars = {"xerr": _bar(x), "yerr": _bar(y), "capsize": 2, "elinewidth": 0.9}
-                    axis.errorbar([x.mean], [y.mean], **bars, **style, linestyle="", markersize=7)
-                at, height = row.published.get("recall_at_1"), row.published.get("ers")
-                if at is not None and height is not None:
+                if ours := _point(row.cells):
+                    bars = {"xerr": _bar(ours[0]), "yerr": _bar(ours[1]), "capsize": 2, "elinewidth": 0.9}
+                    axis.errorbar([ours[0].mean], [ours[1].mean], **bars, **style, linestyle="", markersize=7)
+                if printed := _point(row.published):
                     hollow = {"facecolors": "none", "edgecolors": style["color"], "marker": style["marker"]}
-                    axis.scatter([at], [height], s=46, linewidths=1.4, **hollow)
+                    axis.scatter(*printed, s=46, linewidths=1.4, **hollow)
             axis.set_title(dataset if dataset in ran else f"{dataset}: published, not run")
             axis.set_xlabel("R@1 on clean images (%)")
             grid(axis, "both")
         axes[0].set_ylabel("ERS (%), higher is more robust")
-        shown = [row for rows in panels.values() for row in rows if row.cells.get("ers") or row.published.get("ers")]
+        every = [row for rows in panels.values() for row in rows]
+        shown = [row for row in every if _point(row.cells) is not None or _point(row.published) is not None]
         for defense, label in {row.defense: row.label for row in shown}.items():
             axes[0].plot([], [], linestyle="", label=label, **marks(defense, labels))
-        if any(row.published.get("ers") is not None for rows in panels.values() for row in rows):
+        if any(_point(row.published) for row in shown):
             axes[0].scatter([], [], facecolors="none", edgecolors=INK, label="published (hollow)")
         legend(figure, axes[0])
-    return any(row.cells.get("ers") for rows in panels.values() for row in rows)
+    return any(_point(row.cells) for row in shown)
+
+
+def _point(values: Mapping[str, Value | None]) -> tuple[Value, Value] | None:
+    """R@1 and ERS, where a row has both."""
+    x, y = values.get("recall_at_1"), values.get("ers")
+    return None if x is None or y is None else (x, y)
 
 
 def comparison(path: Path, rows: list[Row], columns: list[str], labels: Labels) -> bool:

@@ -94,6 +94,12 @@ def test_a_figure_of_rows_without_ers_has_no_legend(tmp_path):
     assert "<!-- Vanilla -->" not in (tmp_path / "none.svg").read_text()
 
 
+def test_a_table_without_clean_retrieval_has_no_point_and_no_legend(tmp_path):
+    rows = table_rows(LOADED["tables"]["reference_vs_exact"], "digits", {"vanilla": [model(20)]}, published.read())
+    assert not figures.tradeoff(tmp_path / "none", {"digits": rows}, LABELS, ["digits"])
+    assert "<!-- Vanilla -->" not in (tmp_path / "none.svg").read_text()
+
+
 def test_the_strength_of_every_metric_of_an_attack_is_known(tmp_path):
     """SPQA's second metric has the eps of its attack, as ES:R has."""
     columns = ["spqa_plus_kept", "es_r", "ltm:ltm_eps50"]
