@@ -32,8 +32,13 @@ ATTACK_DIRECTIONS = {
 
 
 def metrics_of(columns: Iterable[object]) -> list[str]:
-    """Names of what an attack measured, from the columns of its per-query values."""
-    measured = [name.removesuffix("_after") for name in map(str, columns) if name.endswith("_after")]
+    """Names of what an attack measured, from the columns of its per-query values.
+
+    Columns of a suite's members are left out, whatever those are called.
+    """
+    measured = [
+        name.removesuffix("_after") for name in map(str, columns) if name.endswith("_after") and "@" not in name
+    ]
     return [name for name in measured if name != "objective"]
 
 

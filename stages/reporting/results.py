@@ -31,10 +31,11 @@ class Source(NamedTuple):
 class Model(NamedTuple):
     """One model's values.
 
-    ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means; ``checks``
-    the self-checks of each attack; ``history`` one row per epoch; ``queries`` how many queries there are,
-    ``attacked`` how many of them were attacked and ``candidates`` how many images of a gallery of its own, 0 where no
-    such attack ran; ``sources`` by attack, and of "benign"; ``doubts`` the signs that attacks were too weak.
+    ``values`` by metric; ``draws`` the same over resampled queries (R,), for what is made of query means, but not for
+    single members of suites; ``checks`` the self-checks of each attack; ``history`` one row per epoch; ``queries`` how
+    many queries there are, ``attacked`` how many of them were attacked and ``candidates`` how many images of a gallery
+    of its own, 0 where no such attack ran; ``sources`` by attack, and of "benign"; ``doubts`` the signs that attacks
+    were too weak.
     """
 
     values: dict[str, float]
@@ -62,7 +63,8 @@ def read_models(params: Params, run: Mapping[str, Any] | None = None) -> dict[st
     ``run`` is that of ``params``, or another of the same blocks; transfers are between the defenses of the former.
 
     Raises:
-        UserError: a file is damaged, missing beside others of the same job, or of another model than the others.
+        UserError: a file is damaged, missing beside others of the same job, or of another model than the others; or a
+            suite has a member that its results lack.
     """
     run = run or params["run"]
     models: dict[str, dict[str, list[Model]]] = {}
@@ -185,7 +187,8 @@ def read_model(
     such images did to this model.
 
     Raises:
-        UserError: a file is damaged, missing beside others of the same job, or of another model than ``benign.json``.
+        UserError: a file is damaged, missing beside others of the same job, or of another model than ``benign.json``;
+            or a suite has a member that its results lack.
     """
     folder, words = artifacts.result_dir(dataset, defense, seed), f"{dataset}-{defense}-{seed}"
     history = artifacts.model_dir(dataset, defense, seed) / "history.csv"
@@ -233,7 +236,7 @@ def require_members(path: Path, attack: str, block: Mapping[str, Any], table: pd
         if f"objective_after@{member}" not in table:
             raise UserError(
                 f"{path}: has nothing of {member!r}, a member of attacks.{attack}.suite now; "
-                f"run `python -m stages.attack {' '.join(path.parent.parts[-3:])} {attack}` again"
+                f"run `ca-tride compute {'/'.join([*path.parent.parts[-3:], attack])}`"
             )
 
 

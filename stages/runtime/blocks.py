@@ -6,9 +6,10 @@ Nothing here knows what a key means; what comes out is checked by ``stages.runti
 import re
 from collections.abc import Mapping
 from copy import deepcopy
+from difflib import get_close_matches
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.runtime import registries
 from stages.runtime.errors import ParameterError, choose
@@ -18,18 +19,48 @@ Files = dict[tuple[str, str], str]  # of each block, by section and name
 
 INHERITING = ("training", "datasets", "defenses", "attacks", "tables")  # sections whose blocks may say `extends`
 BY_KEY = ("options", "training", "expected", "suite")  # keys of a block that a block extending it changes key by key
+ALTERNATIVES = ("split", "model")  # each is one of several kinds, whose keys do not go together
 WHOLE = ("extends", "method", "attack", "reader", "backbone", "title")  # each says what a block is
 FRACTIONS = ("eps", "alpha_over_eps", "eps_scale")
 MOST_OF_A_GRID = 1000
 
 
-def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], files: Files) -> dict[str, Any]:
+class Origins(NamedTuple):
+    """Where blocks come from, by section and name.
+
+    ``files`` has the paper's file of each block that is not in params.yaml; ``own`` what params.yaml wrote of a block
+    and of all that it extends, the nearest first, each with the key that it is written at.
+    """
+
+    files: Files
+    own: dict[tuple[str, str], list[tuple[str, Any]]]
+
+    def place(self, fault: ParameterError) -> tuple[str, str]:
+        """The file that a fault is to be mended in, "" for params.yaml, and the key in it."""
+        section, name, *path = [*fault.key.split("."), "", ""]
+        path = [key for key in (*path, fault.below) if key]
+        for key, block in self.own.get((section, name), ()) if path else ():
+            if _has(block, path):
+                return "", ".".join((key, *path[: len(path) - bool(fault.below)]))
+        return fault.file or self.files.get((section, name), ""), fault.key
+
+
+def _has(block: Any, path: list[str]) -> bool:
+    """Whether a value, and not a mapping of further keys, is written at a path of keys."""
+    for key in path:
+        if not isinstance(block, Mapping) or key not in block:
+            return False
+        block = block[key]
+    return not isinstance(block, Mapping)
+
+
+def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], origins: Origins) -> dict[str, Any]:
     """Parameters with all blocks complete: the sections of params.yaml without `papers` and `bases`.
 
     Args:
         own: the content of params.yaml.
         papers: by file name, the sections that a paper's files hold.
-        files: is filled with the files of blocks that are not in params.yaml.
+        origins: is filled with where the blocks come from.
 
     Raises:
         ParameterError: a name that is not there, or a block that is written in a way that has no meaning.
@@ -38,15 +69,21 @@ def write_out(own: Mapping[str, Any], papers: Mapping[str, Mapping[str, Any]], f
     changes: dict[str, dict[str, Block]] = {name: {} for name in ("bases", *INHERITING)}
     for name in ("bases", *INHERITING):
         if name in own or any(name in paper for paper in papers.values()):
-            sections[name] = _collect(name, own.get(name, {}), papers, files, changes[name])
+            sections[name] = _collect(name, own.get(name, {}), papers, origins.files, changes[name])
     bases = sections.pop("bases", {})
     if not isinstance(bases, Mapping):
         raise ParameterError("bases", "is no mapping of blocks; write {} or remove it")
+    extended: set[str] = set()
     for name in INHERITING:
         if isinstance(section := sections.get(name), dict):
-            known = {**bases, **section}
-            changed = {key: change for key, change in changes["bases"].items() if key not in section} | changes[name]
-            sections[name] = {block: _inherited(f"{name}.{block}", block, known, changed) for block in section}
+            known = {key: ("bases", block) for key, block in bases.items()}
+            known |= {key: (name, block) for key, block in section.items()}
+            chains = {block: _chain(block, known, origins.files) for block in section}
+            for block, chain in chains.items():
+                origins.own[name, block] = _written(chain, changes, origins.files)
+                extended |= {one for where, one, _ in chain if where == "bases"}
+            sections[name] = {block: _inherited(chain, changes) for block, chain in chains.items()}
+    _refuse_misspelt(bases, extended)
     for name in ("datasets", "defenses"):
         for key, block in _mappings(sections, name):
             _set_profile(f"{name}.{key}.training", block, sections.get("training"))
@@ -95,10 +132,21 @@ def _collect(
 
 
 def _laid_over(below: Any, above: Any) -> Any:
-    """Two mappings as one, key by key at every depth; anything else is the upper one."""
-    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+    """Two mappings as one, key by key at every depth; anything else is the upper one.
+
+    So are a value that differs by dataset, which has a `default`, and what ALTERNATIVES name.
+    """
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping) or _by_dataset(above):
         return above
-    return {**below, **{key: _laid_over(below.get(key), value) for key, value in above.items()}}
+    return {**below, **{key: _upper(below, key, value) for key, value in above.items()}}
+
+
+def _upper(below: Mapping[str, Any], key: str, value: Any) -> Any:
+    return value if key in ALTERNATIVES else _laid_over(below.get(key), value)
+
+
+def _by_dataset(value: Mapping[str, Any]) -> bool:
+    return "default" in value and not isinstance(value["default"], Mapping)
 
 
 def ungridded(section: str, blocks: Mapping[str, Any], file: str = "") -> dict[str, Any]:
@@ -154,33 +202,65 @@ def _put(block: Block, path: list[str], value: Any) -> bool:
     return True
 
 
-def _inherited(key: str, name: str, known: Mapping[str, Any], changes: Mapping[str, Block]) -> Any:
-    """A block with what it extends, at any number of removes, and what is changed of each; a copy of its own."""
-    chain: list[str] = []
-    blocks: list[Any] = []
+Link = tuple[str, str, Any]  # the section, the name and the content of a block that another one extends, or of itself
+
+
+def _chain(name: str, known: Mapping[str, tuple[str, Any]], files: Files) -> list[Link]:
+    """A block, what it extends, what that extends, and so on; ``known`` has the section and the content of each."""
+    chain: list[Link] = []
     while True:
-        block = known[name]
-        chain, blocks = [*chain, name], [block, *blocks]
+        where, block = known[name]
+        chain.append((where, name, block))
+        if not isinstance(block, Mapping) and len(chain) > 1:
+            raise ParameterError(f"{where}.{name}", "is no mapping of keys; write what it has, or remove it")
         if not isinstance(block, Mapping) or "extends" not in block:
-            break
-        name = block["extends"]
-        if not isinstance(name, str) or name not in known:
-            names = sorted(str(one) for one in known if one not in chain)
-            raise ParameterError(f"{key}.extends", f"{name!r} is not there; {choose(str(name), names)}")
-        if name in chain:
-            raise ParameterError(f"{key}.extends", f"{name!r} extends this block; break the circle")
-    if not all(isinstance(block, Mapping) for block in blocks):
-        return deepcopy(blocks[-1])
+            return chain
+        met, asked = [one for _, one, _ in chain], block["extends"]
+        if not isinstance(asked, str) or asked not in known:
+            names = sorted(str(one) for one in known if one not in met)
+            raise ParameterError(f"{where}.{name}.extends", f"{asked!r} is not there; {choose(str(asked), names)}")
+        if asked in met:
+            raise _circle(chain[met.index(asked) :], files)
+        name = asked
+
+
+def _circle(links: list[Link], files: Files) -> ParameterError:
+    """What is wrong with blocks that extend each other in a circle, said of one in params.yaml where there is any."""
+    section, name, block = min(links, key=lambda link: link[:2] in files)
+    return ParameterError(f"{section}.{name}.extends", f"{block['extends']!r} extends this block; break the circle")
+
+
+def _inherited(chain: list[Link], changes: Mapping[str, Mapping[str, Block]]) -> Any:
+    """A block with all that it extends, and with what is changed of each; a copy of its own."""
+    if not isinstance(chain[0][2], Mapping):
+        return deepcopy(chain[0][2])
     found: Block = {}
-    for one, block in zip(reversed(chain), blocks, strict=True):
-        merged = {name: {**found[name], **block[name]} for name in BY_KEY if _both_mappings(found, block, name)}
-        found = _laid_over({**found, **block, **merged}, changes.get(one, {}))
+    for section, name, block in reversed(chain):
+        merged = {key: {**found[key], **block[key]} for key in BY_KEY if _both_mappings(found, block, key)}
+        found = _laid_over({**found, **block, **merged}, changes[section].get(name, {}))
     found.pop("extends", None)
     return deepcopy(found)
 
 
 def _both_mappings(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
     return isinstance(one.get(key), Mapping) and isinstance(other.get(key), Mapping)
+
+
+def _written(chain: list[Link], changes: Mapping[str, Mapping[str, Block]], files: Files) -> list[tuple[str, Any]]:
+    """What of a chain is in params.yaml, with its key: changes of papers' blocks, and blocks of its own."""
+    found = []
+    for section, name, block in chain:
+        changed = changes[section].get(name)
+        if changed is not None or (section, name) not in files:
+            found.append((f"{section}.{name}", block if changed is None else changed))
+    return found
+
+
+def _refuse_misspelt(bases: Mapping[str, Any], extended: set[str]) -> None:
+    """Refuse a base that no block extends and that is nearly called like one that some do."""
+    for name in bases:
+        if name not in extended and (near := get_close_matches(str(name), extended, n=1)):
+            raise ParameterError(f"bases.{name}", f"nothing extends it; did you mean {near[0]!r}?")
 
 
 def _set_profile(key: str, block: Block, profiles: Any) -> None:

@@ -74,10 +74,18 @@ def _refuse(complaints: Iterable[Any]) -> None:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = next(name for name in error.instance if name not in known)
-        raise ParameterError(key, f"unknown key {unknown!r}; {choose(str(unknown), known)}")
+        raise ParameterError(key, f"unknown key {unknown!r}; {choose(str(unknown), known)}", below=str(unknown))
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         raise ParameterError(key, f"key {missing!r} is missing; {_remedy(key, missing)}")
+    if error.validator == "dependentRequired":
+        given, missing = next(
+            (one, other)
+            for one, needed in error.validator_value.items()
+            for other in needed
+            if one in error.instance and other not in error.instance
+        )
+        raise ParameterError(key, f"key {missing!r} is missing; `{given}` needs it")
     wanted = error.schema.get("description") if isinstance(error.schema, Mapping) else None
     raise ParameterError(key, f"{str(error.message)[:200]}" + (f"; write {wanted}" if wanted else ""))
 
@@ -85,7 +93,7 @@ def _refuse(complaints: Iterable[Any]) -> None:
 def _remedy(key: str, missing: str) -> str:
     if key.startswith("datasets.") and key.endswith(".training"):
         return "name a profile, such as {profile: small}, or write all keys"
-    if missing in ("method", "attack", "title"):
+    if missing in ("method", "attack", "title") or key.startswith("tables."):
         return "add it, or name the block that this one `extends`"
     if missing == "transfer":
         return "add it, with [] for no attack"

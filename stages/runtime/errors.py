@@ -25,13 +25,13 @@ class UserError(Exception):
 class ParameterError(Exception):
     """Something wrong at a key of the parameters; whoever read them says in which file, as a ``UserError``.
 
-    ``file`` is given where the key alone does not tell it.
+    ``file`` is given where the key alone does not tell it; ``below`` is the name of a key under ``key`` that is wrong.
     """
 
-    def __init__(self, key: str, problem: str, file: str = ""):
+    def __init__(self, key: str, problem: str, file: str = "", below: str = ""):
         """Keep where and what."""
         super().__init__(f"{key}: {problem}")
-        self.key, self.problem, self.file = key, problem, file
+        self.key, self.problem, self.file, self.below = key, problem, file, below
 
 
 def printable(text: str) -> str:

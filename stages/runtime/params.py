@@ -41,7 +41,7 @@ def load(path: str | Path = FILE) -> Params:
         UserError: a file is absent, is not YAML, or breaks the schema or a reference between blocks.
     """
     own = read(path)
-    files: blocks.Files = {}
+    origins = blocks.Origins({}, {})
     try:
         checks.check_values(own, "", count())
         if not isinstance(own, Mapping):
@@ -49,10 +49,10 @@ def load(path: str | Path = FILE) -> Params:
         for old, new in RENAMED.items():
             if old in own:
                 raise ParameterError(old, f"is called `{new}` now; rename the key")
-        params = blocks.write_out(own, read_papers(_papers(own)), files)
+        params = blocks.write_out(own, read_papers(_papers(own)), origins)
         _check(params)
     except ParameterError as fault:
-        raise UserError(_located(fault, files, own)) from None
+        raise UserError(_located(fault, origins, own)) from None
     return params
 
 
@@ -107,17 +107,24 @@ def read_papers(names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _located(fault: ParameterError, files: blocks.Files, own: Any) -> str:
+def _located(fault: ParameterError, origins: blocks.Origins, own: Any) -> str:
     """What is wrong, with the file to mend; where `run` names a block of a paper that is not read, which paper."""
     section, name, *_ = [*fault.key.split("."), ""]
     if section == "run":
         for paper in sorted(set(papers_there()) - set(own.get("papers", []))):
-            there = [
-                one for part in read_papers([paper]).values() for one in blocks.ungridded(name, part.get(name, {}))
-            ]
-            if any(fault.problem.startswith(f"{one!r} is not there") for one in there):
+            if any(fault.problem.startswith(f"{one!r} is not there") for one in _blocks_of(paper, name)):
                 return f"{FILE}: {fault.key}: {fault.problem.split('; ')[0]}; add {paper} to `papers`, which has it"
-    return f"{fault.file or files.get((section, name), FILE)}: {fault}"
+    file, key = origins.place(fault)
+    return f"{file or FILE}: {key}: {fault.problem}"
+
+
+def _blocks_of(paper: str, section: str) -> list[str]:
+    """The names of a paper's blocks in a section; none where its files cannot be read."""
+    try:
+        parts = read_papers([paper]).values()
+        return [one for part in parts for one in blocks.ungridded(section, part.get(section, {}))]
+    except (ParameterError, UserError):
+        return []
 
 
 def check(params: Any) -> None:
@@ -203,11 +210,16 @@ def attacks_without_file(asked: Mapping[str, Any], changes: Mapping[str, Any], d
             raise ParameterError(
                 "attacks", f"{name!r} is not there; {choose(str(name), sorted({*known, *plain}))}{new}"
             )
-    own = {name: {**changes, **block} for name, block in asked.items()}
+    own = {name: _dicts({**changes, **block}) for name, block in asked.items()}
     checks.check_values(own, "attacks", count())
-    found = blocks.write_out({"bases": {"pgd_attack": alpha}, "attacks": own}, papers, {})
+    found = blocks.write_out({"bases": {"pgd_attack": alpha}, "attacks": own}, papers, blocks.Origins({}, {}))
     checks.check_attacks({name: found["attacks"][name] for name in blocks.ungridded("attacks", own)})
     return {name: attack(found, name, dataset) for name in blocks.ungridded("attacks", own)}
+
+
+def _dicts(value: Any) -> Any:
+    """A value whose mappings are dicts at every depth, as YAML gives them."""
+    return {key: _dicts(one) for key, one in value.items()} if isinstance(value, Mapping) else value
 
 
 def for_dataset(value: Any, dataset: str) -> Any:

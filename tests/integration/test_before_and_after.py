@@ -9,7 +9,7 @@ from conftest import copy_of
 from project_params import LOADED
 
 from stages.runtime.errors import UserError
-from workflow import cost
+from workflow import commands, cost
 from workflow.commands import compute, plan
 
 
@@ -54,7 +54,7 @@ def test_a_transfer_costs_forward_passes_of_what_is_kept():
 
 def test_further_attacks_are_computed_for_the_columns_that_need_them():
     columns = ["recall_at_1", "spqa_plus_kept", "order_src", "order"]
-    assert compute.attacks_of(columns, list(LOADED["attacks"])) == ["spqa_plus", "order"]
+    assert commands.attacks_of(columns, list(LOADED["attacks"])) == ["spqa_plus", "order"]
 
 
 def test_earlier_times_of_any_seed_are_preferred(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The Python call measures what the pipeline measures, and says in one line what it cannot use."""
 
+from types import MappingProxyType
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,6 +89,12 @@ def test_every_packaged_block_has_its_metrics():
     attacks = ["spqa_plus", "order", "ltm_exact", "ltm_nes", "gtm_fine"]
     found = set(benchmark(network(), IMAGES, LABELS, eps=0.1, steps=1, attacks=attacks).index)
     assert {"spqa_plus", "spqa_plus_kept", "order", "ltm:ltm_exact", "ltm:ltm_nes", "gtm:gtm_fine"} <= found
+
+
+def test_members_may_be_called_like_columns_and_blocks_may_be_any_mappings():
+    blocks = {"ltm": MappingProxyType({"suite": MappingProxyType({"x_after": MappingProxyType({"steps": 2})})})}
+    values = benchmark(network(), IMAGES, LABELS, eps=0.1, steps=1, attacks=blocks)["value"]
+    assert {"ltm", "ltm@x_after"} <= set(values.index)
 
 
 def test_the_model_is_left_as_it_was():

@@ -1,5 +1,7 @@
 """A small strong suite from params.yaml to the report: columns, the worst of all, doubts, and the same bytes again."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from stages.reporting import results
 from stages.runtime import checksums, params
 
+CELL = "digits/vanilla/0"
 SUITE = {
     "fine": {"steps": 6, "alpha_over_eps": 0.25},
     "apgd": {"steps": 3, "optimizer": "apgd", "start": "random", "restarts": 2, "surrogate": "softplus"},
@@ -34,6 +37,33 @@ def ready(tiny):
     return tiny
 
 
+def without_a_member(ready):
+    """Results from before a member was added stop what shows them, and nothing else."""
+
+    def later(own):
+        own["bases"]["strong_small"]["suite"]["later"] = {"steps": 5}
+        rows = {"vanilla": {"label": "Vanilla"}}
+        own["tables"] = {
+            "plain": {"extends": "table", "title": "Plain", "columns": ["ltm"], "intervals": [], "rows": rows}
+        }
+
+    ready.edit(later)
+    show = (sys.executable, "-m", "workflow", "show")
+    assert "LTM" in ready.run(*show, "plain").stdout
+    for command in (("stages.report",), ("workflow", "show", "strong"), ("workflow", "show", f"{CELL}/ltm_strong")):
+        done = ready.run(sys.executable, "-m", *command, check=False)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].partition(": ")[2] == (
+            f"results/{CELL}/ltm_strong.json: has nothing of 'later', a member of attacks.ltm_strong.suite now; "
+            f"run `ca-tride compute {CELL}/ltm_strong`"
+        )
+
+    def before(own):
+        del own["bases"]["strong_small"]["suite"]["later"], own["tables"]
+
+    ready.edit(before)
+
+
 def test_a_suite_from_the_parameters_to_the_page(ready, monkeypatch):
     folder = ready.folder / "results/digits/vanilla/0"
     words = ("digits", "vanilla", 0)
@@ -59,14 +89,7 @@ def test_a_suite_from_the_parameters_to_the_page(ready, monkeypatch):
     assert scores["ltm:ltm_strong"] == pytest.approx(np.minimum(suite["ltm_after"], protocol["ltm_after"]).mean())
     for member, values in zip(SUITE, each, strict=True):  # alone, without the protocol's attack
         assert scores[f"ltm:ltm_strong@{member}"] == pytest.approx(values.mean())
-    ready.edit(lambda own: own["bases"]["strong_small"]["suite"].update(later={"steps": 5}))
-    late = ready.stage("report", check=False)
-    assert late.returncode == 1
-    assert late.stderr.splitlines()[-1] == (
-        "report: results/digits/vanilla/0/ltm_strong.json: has nothing of 'later', a member of "
-        "attacks.ltm_strong.suite now; run `python -m stages.attack digits vanilla 0 ltm_strong` again"
-    )
-    ready.edit(lambda own: own["bases"]["strong_small"]["suite"].pop("later"))
+    without_a_member(ready)
     assert "LTM (strong)" in (ready.folder / "reports/tables/strong.md").read_text()
     page = (ready.folder / "reports/index.html").read_text()
     assert ("beats the white box" in page) == ("beats the white box" in said)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from stages.core.scores import MADE_OF, MEASURED_BY
 from stages.runtime import params
 from stages.runtime.errors import UserError, choose
 
@@ -33,3 +34,10 @@ def table_block(loaded: params.Params, name: str) -> params.Params:
     if name not in loaded["tables"]:
         raise UserError(f"{params.FILE}: tables: no block named {name!r}; {choose(name, list(loaded['tables']))}")
     return loaded["tables"][name]
+
+
+def attacks_of(columns: list[str], known: list[str]) -> list[str]:
+    """The blocks of `attacks` that a table's columns are made from."""
+    parts = (part.partition(":") for name in columns for part in MADE_OF.get(name, (name,)))
+    blocks = dict.fromkeys(block or MEASURED_BY.get(metric, metric) for metric, _, block in parts)
+    return [name for name in blocks if name in known]

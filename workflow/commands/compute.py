@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 
-from stages.core.scores import MADE_OF, MEASURED_BY
 from stages.runtime import cli
 from stages.runtime import params as parameters
-from workflow.commands import add_cores, show, table_block
+from workflow.commands import add_cores, attacks_of, show, table_block
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +23,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_cores(parser)
     parser.set_defaults(snakemake=[])
     parser.usage = "%(prog)s [-h] [--cores CORES] [name] [-- SNAKEMAKE'S ARGUMENTS]"
-
-
-def attacks_of(columns: list[str], known: list[str]) -> list[str]:
-    """The blocks of `attacks` that a table's columns are made from."""
-    parts = (part.partition(":") for name in columns for part in MADE_OF.get(name, (name,)))
-    blocks = dict.fromkeys(block or MEASURED_BY.get(metric, metric) for metric, _, block in parts)
-    return [name for name in blocks if name in known]
 
 
 def targets(loaded: parameters.Params, name: str) -> list[str]:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stages import STAGES
 from stages.runtime import artifacts, params
 from stages.runtime.errors import UserError, reason
-from workflow.commands import show
-from workflow.commands.compute import attacks_of
+from workflow.commands import attacks_of, show
 
 if TYPE_CHECKING:
     from stages.reporting.outputs import Models
@@ -46,7 +45,7 @@ def run(name: str, folder: Path) -> str:
     loaded = params.load()
     if name in OWN and name in loaded["tables"]:
         raise UserError(f"{params.FILE}: tables.{name}: evidence has files of that name; rename the block")
-    models = show.models(loaded, name)
+    models = show.models(loaded, name, loaded["attacks"])
     by_dataset = show.table(loaded, name, models)
     import pandas as pd
 

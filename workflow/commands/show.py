@@ -6,9 +6,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 from stages.runtime import artifacts, checksums, cli, params, threads
-from workflow.commands import table_block
+from workflow.commands import attacks_of, table_block
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stages.reporting.outputs import Models
     from stages.reporting.tables import Row
 
@@ -29,12 +31,12 @@ def run(name: str) -> str:
         return cell(loaded, name)
     from stages.reporting import tables
 
-    rows = table(loaded, name, models(loaded, name))
+    rows = table(loaded, name, models(loaded, name, shown(loaded, name)))
     return "\n".join(tables.markdown(loaded["tables"][name], dataset, found) for dataset, found in rows.items())
 
 
-def models(loaded: params.Params, name: str) -> Models:
-    """The models of a table's rows by dataset and defense, from the results that are there.
+def models(loaded: params.Params, name: str, attacks: Iterable[str]) -> Models:
+    """The models of a table's rows by dataset and defense, from the results of ``attacks`` that are there.
 
     Raises:
         UserError: there is no such table, or a result is damaged.
@@ -44,8 +46,20 @@ def models(loaded: params.Params, name: str) -> Models:
     from stages.reporting import results
 
     datasets = block.get("datasets", run["datasets"])
-    asked = {**run, "datasets": datasets, "defenses": list(block["rows"]), "attacks": list(loaded["attacks"])}
+    asked = {**run, "datasets": datasets, "defenses": list(block["rows"]), "attacks": list(attacks)}
     return results.read_models(loaded, asked)
+
+
+def shown(loaded: params.Params, name: str) -> list[str]:
+    """The blocks of `attacks` that a table's values are made from, the protocol's beside each suite among them.
+
+    Raises:
+        UserError: there is no such table.
+    """
+    known = loaded["attacks"]
+    needed = attacks_of(table_block(loaded, name)["columns"], list(known))
+    beside = [known[one]["attack"] for one in needed if "suite" in known[one]]
+    return list(dict.fromkeys([*needed, *(one for one in (*beside, *loaded["run"]["transfer"]) if one in known)]))
 
 
 def table(loaded: params.Params, name: str, found: Models) -> dict[str, list[Row]]:
@@ -63,7 +77,7 @@ def cell(loaded: params.Params, name: str) -> str:
     Raises:
         UserError: there is no such cell, its results are not there or damaged, or the attack was on another model.
     """
-    from stages.reporting.results import inputs_of_attack
+    from stages.reporting.results import inputs_of_attack, read_table, require_members
 
     dataset, defense, seed, attack = cli.cell(name, loaded)
     path = artifacts.result_dir(dataset, defense, seed) / f"{attack}.json"
@@ -72,6 +86,7 @@ def cell(loaded: params.Params, name: str) -> str:
     if attack != "benign":
         benign = checksums.load(path.with_name("benign.json"))
         checksums.check_inputs(report, path, inputs_of_attack(benign, path.parent))
+        require_members(path, attack, loaded["attacks"][attack], read_table(path.with_suffix(".parquet")))
     lines = []
     for metric, value in sorted(report["metrics"].items()):
         values = value if isinstance(value, dict) else {"after": value}

@@ -10,6 +10,7 @@ from stages.core.scores import ATTACK_OF, STANDARD_ATTACKS, SUB_SCORES, ers
 from stages.reporting import page, results, scoring, strong, tables
 from stages.runtime import checksums, params
 from stages.runtime.errors import UserError
+from workflow import commands
 from workflow.commands import compute
 
 N = 40
@@ -188,7 +189,7 @@ def test_the_share_of_nothing_is_a_number():
 
 def test_the_table_needs_the_protocol_and_the_suites():
     block = LOADED["tables"]["strong"]
-    needed = compute.attacks_of(block["columns"], list(LOADED["attacks"]))
+    needed = commands.attacks_of(block["columns"], list(LOADED["attacks"]))
     assert set(needed) >= {*STANDARD_ATTACKS, *(f"{name}_strong" for name in STANDARD_ATTACKS)}
     assert list(block["rows"]) == list(LOADED["tables"]["main"]["rows"])
     wanted = compute.targets(LOADED, "strong")

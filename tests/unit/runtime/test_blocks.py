@@ -1,37 +1,15 @@
 """What params.yaml and the papers write in short means what the blocks say that are written out."""
 
 import json
-from copy import deepcopy
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
-import yaml
+from params_files import OWN, ROOT, load, with_paper
 
 from stages.runtime import params
-from stages.runtime.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[3]
-OWN = yaml.safe_load((ROOT / "params.yaml").read_text())
 # Digests of the blocks as they were before anything was written in short. One that changes retrains models.
 RECORDED = json.loads((ROOT / "tests" / "data" / "blocks.json").read_text())
-
-
-def load(tmp_path, change):
-    """The parameters with a change to params.yaml as it is written."""
-    own = deepcopy(OWN)
-    change(own)
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(own, sort_keys=False))
-    return params.load(path)
-
-
-def refused(tmp_path, change):
-    """The one line that a change to params.yaml leads to."""
-    with pytest.raises(UserError) as caught:
-        load(tmp_path, change)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["datasets", "defenses", "attacks"])
@@ -127,6 +105,51 @@ def test_a_block_of_a_paper_is_changed_or_replaced(tmp_path):
     assert loaded["tables"]["mine"]["columns"] == before["tables"]["main"]["columns"]
 
 
+def test_a_value_by_dataset_is_one_value(tmp_path):
+    """What is written is what is there: no dataset's value of the block below survives a new default."""
+    written = {"default": 0.7}
+
+    def change(own):
+        own["defenses"]["hm_ics_eta2"] = {"options": {"ics_weight": written}}
+        own["defenses"]["mine"] = {"extends": "hm_ics", "options": {"ics_weight": written}}
+        own["attacks"]["ltm_eps25"] = {"alpha_over_eps": written}
+        own["attacks"]["ltm_strong"] = {"suite": {"square": {"steps": {"default": 5}}}}
+
+    loaded = load(tmp_path, change)
+    assert loaded["defenses"]["hm_ics_eta2"]["options"]["ics_weight"] == written
+    assert loaded["defenses"]["mine"]["options"]["ics_weight"] == written
+    assert loaded["attacks"]["ltm_eps25"]["alpha_over_eps"] == written
+    square = params.load(ROOT / "params.yaml")["attacks"]["ltm_strong"]["suite"]["square"]
+    assert loaded["attacks"]["ltm_strong"]["suite"]["square"] == square | {"steps": {"default": 5}}
+
+
+def test_a_change_of_a_papers_suite_keeps_the_other_keys_of_its_members(tmp_path):
+    """A block that extends it replaces a member instead (``test_members_are_added_and_replaced_one_by_one``)."""
+    loaded = load(tmp_path, lambda own: own["attacks"].update(ltm_strong={"suite": {"apgd": {"restarts": 10}}}))
+    before = params.load(ROOT / "params.yaml")["attacks"]["ltm_strong"]["suite"]
+    suite = loaded["attacks"]["ltm_strong"]["suite"]
+    assert list(suite) == list(before)
+    assert suite == before | {"apgd": before["apgd"] | {"restarts": 10}}
+
+
+def test_a_split_and_a_model_are_replaced_whole(tmp_path, monkeypatch):
+    papers, digest = with_paper(tmp_path, monkeypatch), 64 * "0"
+    (papers / "mine" / "blocks.yaml").write_text(
+        "datasets: {letters: {extends: images28, expected: {images_per_class: [2, 9]}, training: {profile: small}}}\n"
+        f"defenses: {{own1: {{method: own, model: {{safetensors: a.safetensors, sha256: '{digest}'}}}}, "
+        "own2: {extends: own1}}\n"
+    )
+
+    def change(own):
+        own["papers"].append("mine")
+        own["datasets"]["letters"] = {"split": {"train": 5, "test": 5}}
+        own["defenses"]["own2"] = {"model": {"import": "a:b", "revision": 1}}
+
+    loaded = load(tmp_path, change)
+    assert loaded["datasets"]["letters"]["split"] == {"train": 5, "test": 5}
+    assert loaded["defenses"]["own2"]["model"] == {"import": "a:b", "revision": 1}
+
+
 def test_without_papers_only_what_params_yaml_has_is_there(tmp_path):
     def change(own):
         del own["papers"]
@@ -144,125 +167,3 @@ def test_merge_keys_of_older_files_are_read(tmp_path):
     (tmp_path / "params.yaml").write_text(text)
     loaded = params.load(tmp_path / "params.yaml")
     assert loaded["defenses"]["mine"] == loaded["defenses"]["act"] | {"miner": "softhard"}
-
-
-def put(section, name, **block):
-    return lambda own: own[section].update({name: block})
-
-
-WRONG = {
-    "an unknown block": (
-        put("defenses", "x", extends="atc"),
-        "params.yaml: defenses.x.extends: 'atc' is not there; did you mean 'act'?",
-    ),
-    "a circle": (
-        lambda own: own["defenses"].update(x={"extends": "y"}, y={"extends": "x"}),
-        "params.yaml: defenses.x.extends: 'x' extends this block; break the circle",
-    ),
-    "a block that extends no name": (put("defenses", "x", extends=["act"]), "defenses.x.extends: ['act'] is not there"),
-    "an unknown profile": (
-        lambda own: own["datasets"]["digits"].update(training={"profile": "smal"}),
-        "params.yaml: datasets.digits.training.profile: 'smal' is not in `training`; did you mean 'small'?",
-    ),
-    "neither profile nor all keys": (
-        lambda own: own["datasets"]["digits"].update(training={"epochs": 3}),
-        "datasets.digits.training: key 'backbone' is missing; name a profile, such as {profile: small}, or",
-    ),
-    "no method": (
-        put("defenses", "x", miner="random"),
-        "defenses.x: key 'method' is missing; add it, or name the block that this one `extends`",
-    ),
-    "an empty grid": (
-        put("defenses", "x", extends="act", grid={"options.steps": []}),
-        "defenses.x.grid: makes 0 blocks; write {options.steps: [2, 4]}, keys with their values",
-    ),
-    "a grid that is none": (put("defenses", "x", extends="act", grid=[2, 4]), "defenses.x.grid: makes 0 blocks"),
-    "a grid of millions": (
-        put("defenses", "x", extends="act", grid={f"options.a{i}": list(range(99)) for i in range(9)}),
-        "defenses.x.grid: makes 913517247483640899 blocks",
-    ),
-    "a grid through a value": (
-        put("defenses", "x", extends="act", miner="random", grid={"miner.steps": [2]}),
-        "defenses.x.grid: 'miner.steps' leads through a value; name a key",
-    ),
-    "a grid whose values make no names": (
-        put("defenses", "x", extends="act", grid={"training.learning_rate": [0.5]}),
-        "defenses: 'x0.5' does not match",
-    ),
-    "a block and a grid of one name": (
-        lambda own: own["defenses"].update(
-            act_x={"extends": "act", "grid": {"options.steps": [2]}}, act_x2={"extends": "act"}
-        ),
-        "params.yaml: defenses.act_x2: is there twice, once of a grid; rename one",
-    ),
-    "an unknown paper": (
-        lambda own: own.update(papers=["robrang"]),
-        "params.yaml: papers: 'robrang' is no folder of workflow/papers; did you mean 'robrank'?",
-    ),
-    "papers that are no list": (lambda own: own.update(papers="hm"), "params.yaml: papers: is no list of names"),
-    "a block of a paper that is not named": (
-        lambda own: own.update(papers=["hm"], run=own["run"] | {"defenses": ["cap_only"]}),
-        "params.yaml: run.defenses: 'cap_only' is not there; add ca_tride to `papers`, which has it",
-    ),
-    "a paper's row without its block": (
-        lambda own: own["defenses"].pop("tride"),
-        "params.yaml: run.defenses: 'tride' is not there",
-    ),
-    "a paper whose table lacks a block": (
-        lambda own: (own["defenses"].pop("tride"), own["run"]["defenses"].remove("tride")),
-        "workflow/papers/hm/tables.yaml: tables.main.rows: 'tride' is not there",
-    ),
-    "a paper whose block lacks what it extends": (
-        lambda own: own["defenses"].pop("hm_ics"),
-        "workflow/papers/hm/blocks.yaml: defenses.hm_ics_eta2.extends: 'hm_ics' is not there",
-    ),
-    "the pictures under their old name": (
-        lambda own: own.update(gallery=own.pop("visualize")),
-        "params.yaml: gallery: is called `visualize` now; rename the key",
-    ),
-    "no tables": (
-        lambda own: (own.pop("tables"), own.pop("papers")),
-        "params.yaml: (top level): key 'tables' is missing; add it, or name a paper in `papers`",
-    ),
-    "a fraction of nothing": (
-        lambda own: own["datasets"]["digits"].update(eps="8/0"),
-        "params.yaml: datasets.digits.eps: '8/0' is not of type 'number'; write a number above 0 and up to 1",
-    ),
-    "bases that are no mapping": (lambda own: own.update(bases=[]), "params.yaml: bases: is no mapping of blocks"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_has_no_meaning_is_named(tmp_path, name):
-    change, expected = WRONG[name]
-    assert refused(tmp_path, change).startswith(expected) or f": {expected}" in refused(tmp_path, change)
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "expected"),
-    [
-        (
-            "blocks.yaml",
-            "defenses: {act_eta2: {method: vanilla, miner: random}}",
-            "defenses.act_eta2: is another block in",
-        ),
-        ("blocks.yaml", "tables: {}", "unknown key 'tables'; choose from attacks, bases, datasets, defenses, training"),
-        ("tables.yaml", "- 1", "is no mapping of sections; write tables: and its blocks below"),
-        ("tables.yaml", "tables: {t: {extends: table}}", "tables.t: key 'title' is missing"),
-        ("tables.yaml", "tables: [", "not valid YAML"),
-        ("tables.yaml", "tables: {t: 1, t: 2}", "line 1: key 't' is written twice"),
-        ("blocks.yaml", "attacks: {a: {extends: es, grid: {steps: []}}}", "attacks.a.grid: makes 0 blocks"),
-    ],
-)
-def test_what_is_wrong_in_a_paper_is_said_of_its_file(tmp_path, monkeypatch, file, text, expected):
-    papers = tmp_path / "papers"
-    for name in OWN["papers"]:
-        (papers / name).mkdir(parents=True)
-        for part in ("blocks.yaml", "tables.yaml"):
-            (papers / name / part).write_text((params.PAPERS / name / part).read_text())
-    (papers / "mine").mkdir()
-    (papers / "mine" / file).write_text(text)
-    monkeypatch.setattr(params, "PAPERS", papers)
-    said = refused(tmp_path, lambda own: own["papers"].append("mine"))
-    assert said.startswith(("workflow/papers/mine/" + file, f"{papers}/mine/{file}"))
-    assert expected in said

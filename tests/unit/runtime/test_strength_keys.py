@@ -1,8 +1,8 @@
 """Strength and suites in params.yaml: what they come out as, and the one line that says what is wrong with them."""
 
 import pytest
+from params_files import load, refused
 from project_params import LOADED
-from test_blocks import load, refused
 
 from stages.core.attacking import SURROGATES
 from stages.core.scores import STANDARD_ATTACKS
