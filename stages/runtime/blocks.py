@@ -37,11 +37,12 @@ class Origins(NamedTuple):
 
     def place(self, fault: ParameterError) -> tuple[str, str]:
         """The file that a fault is to be mended in, "" for params.yaml, and the key in it."""
-        section, name, *path = [*fault.key.split("."), "", ""]
-        path = [key for key in (*path, fault.below) if key]
-        for key, block in self.own.get((section, name), ()) if path else ():
-            if _has(block, path):
-                return "", ".".join((key, *path[: len(path) - bool(fault.below)]))
+        section, name, *path = [*fault.key.split("."), ""]
+        path = [key for key in path if key]
+        wrong = [*path, *([fault.below] if fault.below else [])]
+        for key, block in self.own.get((section, name), ()) if wrong else ():
+            if _has(block, wrong):
+                return "", ".".join((key, *path))
         return fault.file or self.files.get((section, name), ""), fault.key
 
 
