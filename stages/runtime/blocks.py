@@ -23,6 +23,7 @@ ALTERNATIVES = ("split", "model")  # each is one of several kinds, whose keys do
 WHOLE = ("extends", "method", "attack", "reader", "backbone", "title")  # each says what a block is
 FRACTIONS = ("eps", "alpha_over_eps", "eps_scale")
 MOST_OF_A_GRID = 1000
+MISSPELT = 0.8  # a likeness (difflib) of one letter in five; `strong_small` is not meant to be `strong`
 
 
 class Origins(NamedTuple):
@@ -260,7 +261,7 @@ def _written(chain: list[Link], changes: Mapping[str, Mapping[str, Block]], file
 def _refuse_misspelt(bases: Mapping[str, Any], extended: set[str]) -> None:
     """Refuse a base that no block extends and that is nearly called like one that some do."""
     for name in bases:
-        if name not in extended and (near := get_close_matches(str(name), extended, n=1)):
+        if name not in extended and (near := get_close_matches(str(name), extended, n=1, cutoff=MISSPELT)):
             raise ParameterError(f"bases.{name}", f"nothing extends it; did you mean {near[0]!r}?")
 
 

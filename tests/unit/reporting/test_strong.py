@@ -11,7 +11,7 @@ from stages.reporting import page, results, scoring, strong, tables
 from stages.runtime import checksums, params
 from stages.runtime.errors import UserError
 from workflow import commands
-from workflow.commands import compute
+from workflow.commands import compute, show
 
 N = 40
 IDS = np.arange(N) * 3
@@ -185,6 +185,22 @@ def test_the_share_of_nothing_is_a_number():
     after |= {f"{name}_ties_half": after[name] for name in scoring.RANKED}
     after |= {f"{name}:{ATTACK_OF[name]}_strong": value for name, value in after.items() if name in SUB_SCORES}
     assert scoring.scored(after, after, 1.0, False)["ers_surviving"] == 0
+
+
+def test_what_a_member_left_alone_is_the_mean_of_its_own_column():
+    suite, members = values(0, "ltm"), list(BLOCKS["ltm_strong"]["suite"])
+    columns = {f"ltm_after@{member}": np.full(N, 10.0 * place) for place, member in enumerate(members)}
+    runs = {"ltm": values(1, "ltm"), "ltm_strong": suite.assign(**columns)}
+    found = strong.by_member(BLOCKS, runs)
+    assert found == {f"ltm:ltm_strong@{member}": 10.0 * place for place, member in enumerate(members)}
+
+
+def test_a_suite_is_shown_with_the_protocols_attack_and_with_transfers():
+    """Both are in its value, whether the table has columns of them or not."""
+    loaded = LOADED | {"tables": {"mine": {"columns": ["recall_at_1", "ltm:ltm_strong"]}}}
+    assert show.shown(loaded, "mine") == ["ltm_strong", "ltm"]
+    loaded["run"] = LOADED["run"] | {"transfer": ["es", "ltm"]}
+    assert show.shown(loaded, "mine") == ["ltm_strong", "ltm", "es"]
 
 
 def test_the_table_needs_the_protocol_and_the_suites():

@@ -150,6 +150,11 @@ def test_a_split_and_a_model_are_replaced_whole(tmp_path, monkeypatch):
     assert loaded["defenses"]["own2"]["model"] == {"import": "a:b", "revision": 1}
 
 
+def test_a_base_that_waits_for_its_block_is_no_misspelling(tmp_path):
+    loaded = load(tmp_path, lambda own: own["bases"].update(strong_small={"steps": 3}))
+    assert loaded == params.load(ROOT / "params.yaml")
+
+
 def test_without_papers_only_what_params_yaml_has_is_there(tmp_path):
     def change(own):
         del own["papers"]
